@@ -1,0 +1,291 @@
+"""The plan: all that a run needs, as frozen values with one canonical JSON form.
+
+`lower` makes a `Plan` from a checked project; the graph, the emitted modules and the flows read
+the plan and nothing before it. Its JSON has sorted keys and no fields at their default, and holds
+no clock, no path of a machine and no secret: the same project gives the same bytes anywhere.
+
+The identity of a plan is the SHA-256 of that JSON without `spans`, so that a comment added to a
+file does not separate a run from its plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache, cached_property
+from typing import Any
+
+FORMAT = 1
+
+Json = Any  # null, bool, int, float, str, list, dict with str keys; never changed after lowering
+Position = tuple[str, int, int, int, int]  # file, line, column, end line, end column; from 1
+
+
+@dataclass(frozen=True)
+class RetryPlan:
+    """Attempts of one step and the pauses between them, in seconds (language.md §2.5)."""
+
+    attempts: int = 3
+    initial: float = 1.0
+    coefficient: float = 2.0
+    maximum: float = 60.0
+    non_retryable: tuple[str, ...] = ()
+
+    def delays(self) -> list[float]:
+        """The pause before each re-attempt: `min(initial * coefficient**k, maximum)`."""
+        out: list[float] = []
+        delay = self.initial
+        for _ in range(self.attempts - 1):
+            out.append(min(delay, self.maximum))
+            delay = min(delay * self.coefficient, self.maximum)
+        return out
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty."""
+
+    provider: str
+    model: str
+    api_key: str = ""
+    api_url: str = ""
+    organization: str = ""
+    params: dict[str, Json] = field(default_factory=dict)
+    timeout: float = 300.0
+    retry_attempts: int = 3
+
+
+@dataclass(frozen=True)
+class ActionPlan:
+    """One action of an agent (language.md §4.2). `prompt` is a template."""
+
+    id: str
+    prompt: str = ""
+    with_: dict[str, Json] = field(default_factory=dict)
+    input_schema: Json = None
+    output_schema: Json = None
+    json_mode: bool = False
+
+
+@dataclass(frozen=True)
+class AgentPlan:
+    """An agent (language.md §4.1). `instructions` is a template."""
+
+    id: str
+    model: ModelPlan
+    instructions: str
+    actions: dict[str, ActionPlan] = field(default_factory=dict)
+    with_: dict[str, Json] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    json_mode: bool = False
+
+
+@dataclass(frozen=True)
+class ToolPlan:
+    """A tool (language.md §6.1). `type` is `http`, `javascript` or `runtime` (an export)."""
+
+    id: str
+    type: str = "runtime"
+    description: str = ""
+    execute: str = ""
+    config: dict[str, Json] = field(default_factory=dict)
+    with_: dict[str, Json] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    input_schema: Json = None
+    output_schema: Json = None
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class AgentCall:
+    """A step answered by an agent. `agent` is a key of `WorkflowPlan.agents`.
+
+    `action` may be a template; it is then resolved when the step runs.
+    """
+
+    agent: str
+    action: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A step answered by a tool. `tool` is a key of `WorkflowPlan.tools`."""
+
+    tool: str
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Where a workflow goes after a step; an empty `next` ends it (language.md §2.3).
+
+    `with_` is rendered and merged into the `with` of the next step.
+    """
+
+    next: str = ""
+    with_: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One task of the YAML. String leaves of `with_`, `outputs` and `env` are templates.
+
+    `path` names the step within its workflow: ids from the outermost container inwards, joined by
+    `/`. With neither `agent` nor `tool` the rendered `with` is the output. `timeout` and `sleep`
+    are seconds, `timeout` 0 means none.
+    """
+
+    id: str
+    path: str
+    type: str = "basic"
+    agent: AgentCall | None = None
+    tool: ToolCall | None = None
+    with_: dict[str, Json] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    outputs: Json = None
+    input_schema: Json = None
+    output_schema: Json = None
+    condition: str = ""
+    retry: RetryPlan = RetryPlan()
+    timeout: float = 0.0
+    sleep: float = 0.0
+    on_success: Transition = Transition()
+    on_error: Transition = Transition()
+
+
+@dataclass(frozen=True)
+class WorkflowPlan:
+    """A workflow: its contract, its steps and the edges between them.
+
+    `steps` keeps the order of the file; `start` is the id of the first one. `outputs` is None when
+    the YAML gives none, and the result is then the map of all task outputs (language.md §2.1).
+    """
+
+    id: str
+    name: str = ""
+    version: str = ""
+    description: str = ""
+    input_schema: Json = None
+    schemas: dict[str, Json] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    agents: dict[str, AgentPlan] = field(default_factory=dict)
+    tools: dict[str, ToolPlan] = field(default_factory=dict)
+    start: str = ""
+    steps: tuple[StepPlan, ...] = ()
+    outputs: Json = None
+
+    @cached_property
+    def by_id(self) -> dict[str, StepPlan]:
+        return {step.id: step for step in self.steps}
+
+
+@dataclass(frozen=True)
+class ProjectPlan:
+    name: str
+    version: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled project. `spans` gives the place in the files of what a JSON pointer names."""
+
+    project: ProjectPlan
+    workflows: dict[str, WorkflowPlan]
+    format: int = FORMAT
+    spans: dict[str, Position] = field(default_factory=dict)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256, in hex, of the canonical JSON without `spans`."""
+        content = {k: v for k, v in to_json(self).items() if k != "spans"}
+        return hashlib.sha256(canonical(content)).hexdigest()
+
+    def dumps(self) -> str:
+        """The canonical JSON of the plan with its hash, ending in a newline."""
+        return canonical({**to_json(self), "hash": self.hash}).decode() + "\n"
+
+
+def loads(text: str) -> Plan:
+    """The plan whose `dumps` gave `text`.
+
+    Raises ValueError when the text is no plan, is of another format, or was changed since.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("format", FORMAT) != FORMAT or "project" not in data:
+        raise ValueError(f"not a plan of format {FORMAT}")
+    stated = data.pop("hash", None)
+    try:
+        plan = typing.cast(Plan, _from_json(Plan, data))
+    except (TypeError, AttributeError) as fault:
+        raise ValueError(f"not a plan of format {FORMAT}: {fault}") from fault
+    if stated != plan.hash:
+        raise ValueError("the plan was changed after it was written: its hash does not fit")
+    return plan
+
+
+def pointer(*keys: str | int) -> str:
+    """An RFC 6901 JSON pointer into the plan, for `Plan.spans`."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def canonical(value: Json) -> bytes:
+    """JSON with sorted keys and no spaces, in UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8", "surrogatepass")
+
+
+def to_json(value: Any) -> Json:
+    """Dataclasses as objects without the fields that stand at their default."""
+    if is_dataclass(value):
+        out = {}
+        for name, key, default, _ in _layout(type(value)):
+            item = getattr(value, name)
+            if item != default or type(item) is not type(default):
+                out[key] = to_json(item)
+        return out
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return value
+
+
+@cache
+def _layout(cls: type) -> tuple[tuple[str, str, Any, Any], ...]:
+    """Of each field: attribute, JSON key (`with_` is `with`), default, type."""
+    hints = typing.get_type_hints(cls)
+    out = []
+    for item in fields(cls):
+        default = item.default
+        if item.default_factory is not MISSING:
+            default = item.default_factory()
+        out.append((item.name, item.name.rstrip("_"), default, hints[item.name]))
+    return tuple(out)
+
+
+def _from_json(kind: Any, data: Json) -> Any:
+    if is_dataclass(kind):
+        values = {}
+        for name, key, _, hint in _layout(typing.cast(type, kind)):
+            if key in data:
+                values[name] = _from_json(hint, data[key])
+        return kind(**values)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if data is None:
+        return None
+    if origin is types.UnionType:
+        return _from_json(next(a for a in args if a is not type(None)), data)
+    if origin is dict and is_dataclass(args[1]):
+        return {key: _from_json(args[1], item) for key, item in data.items()}
+    if origin is dict and typing.get_origin(args[1]) is tuple:
+        return {key: tuple(item) for key, item in data.items()}
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_from_json(args[0], item) for item in data)
+        return tuple(data)
+    return data
