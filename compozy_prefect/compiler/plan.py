@@ -243,7 +243,7 @@ def to_json(value: Any) -> Json:
     """Dataclasses as objects without the fields that stand at their default."""
     if is_dataclass(value):
         out = {}
-        for name, key, default, _ in _layout(type(value)):
+        for name, key, default, _ in _layout(typing.cast(type, type(value))):
             item = getattr(value, name)
             if item != default or type(item) is not type(default):
                 out[key] = to_json(item)
@@ -274,7 +274,7 @@ def _from_json(kind: Any, data: Json) -> Any:
         for name, key, _, hint in _layout(typing.cast(type, kind)):
             if key in data:
                 values[name] = _from_json(hint, data[key])
-        return kind(**values)
+        return typing.cast(type, kind)(**values)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if data is None:
         return None

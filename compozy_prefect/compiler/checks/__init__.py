@@ -1,0 +1,28 @@
+"""The checks: one file a pass, and the pipeline is `PASSES`.
+
+A pass is a pure function from a `Project` to diagnostics. It sees every workflow with its scope,
+changes nothing and reports all that it finds; the order of the passes does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from compozy_prefect.compiler.checks.executors import executors
+from compozy_prefect.compiler.checks.flow import flow
+from compozy_prefect.compiler.checks.identities import identities
+from compozy_prefect.compiler.checks.names import names
+from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.schemas import schemas
+from compozy_prefect.compiler.checks.secrets import secrets
+from compozy_prefect.compiler.checks.templates import templates
+from compozy_prefect.diagnostics import Diagnostic
+
+Pass = Callable[[Project], Iterator[Diagnostic]]
+
+PASSES: tuple[Pass, ...] = (identities, names, executors, flow, schemas, templates, secrets)
+
+
+def check(project: Project) -> list[Diagnostic]:
+    """What all passes find."""
+    return [diagnostic for one in PASSES for diagnostic in one(project)]

@@ -1,0 +1,159 @@
+"""Every template parsed and every path it reads judged (language.md §11.2, §11.3, §14 row 36)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compozy_prefect.compiler.checks.project import Checked, Project
+from compozy_prefect.compiler.places import Place, of_tool, places
+from compozy_prefect.compiler.variables import TASK_FIELDS, VARIABLES, WORKFLOW_FIELDS
+from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions import Template, parse, parse_condition
+from compozy_prefect.expressions.reads import Read, Use
+from compozy_prefect.language.names import nearest, suggest
+
+# Where a variable that is missing here can be seen, as a hint.
+_ELSEWHERE = {
+    "output": "`.output` is the task's own result and stands in its `outputs` only",
+    "with": "`.with` exists once the task's `with` has been rendered: in `outputs` and prompts",
+    "item": "`.item` exists inside of a collection",
+    "index": "`.index` exists inside of a collection",
+    "signal": "`.signal` exists in the processor and the condition of a `wait` task",
+    "parent": "`.parent` exists inside of a container",
+    "memory": "memory is not part of this version",
+    "now": "`now` is a function: write it without a dot",
+}
+
+
+def templates(project: Project) -> Iterator[Diagnostic]:
+    for checked in project.workflows:
+        judge = _Judge(checked)
+        for place in places(checked.scope):
+            yield from judge.place(place)
+        for tool in checked.scope.tools.values():
+            for place in of_tool(tool):
+                yield from judge.place(place)
+
+
+class _Judge:
+    def __init__(self, checked: Checked) -> None:
+        self._scope = checked.scope
+        self._sequence = checked.sequence
+        # The edges of the other types are not followed yet, and would give false alarms.
+        self._ordered = all(task.type == "basic" for task in checked.scope.workflow.tasks)
+        # One verdict for each text, place and set of readers: most templates stand many times.
+        self._tasks = checked.scope.tasks
+
+    def place(self, place: Place) -> Iterator[Diagnostic]:
+        text = place.node.value
+        assert isinstance(text, str)
+        if "{%" in text and "%}" in text:
+            start = text.index("{%")
+            yield warning(
+                "CZ409",
+                "`{% … %}` is plain text in this language",
+                place.node.span_of(start, text.index("%}") + 2),
+                "write `{{ if … }} … {{ end }}`",
+            )
+        if "{{" not in text and not place.condition:
+            return
+        try:
+            template: Template = parse_condition(text) if place.condition else parse(text)
+            template.compile()
+        except TemplateError as fault:
+            span = place.node.span_of(fault.start, fault.end)
+            yield error(fault.code, fault.message, span, fault.hint)
+            return
+        for read in template.reads:
+            yield from self._read(read, place)
+        for use in template.uses:
+            yield from self._use(use, place)
+
+    def _read(self, read: Read, place: Place) -> Iterator[Diagnostic]:
+        root = read.segments[0]
+        visible = VARIABLES[place.sees]
+        if root not in visible:
+            yield self._unknown_variable(read, place, str(root), visible)
+        elif root == "tasks" and len(read.segments) > 1:
+            yield from self._task(read, place)
+        elif root == "workflow" and len(read.segments) > 1:
+            yield from self._field(read, place, 1, WORKFLOW_FIELDS, "workflow")
+
+    def _unknown_variable(
+        self, read: Read, place: Place, name: str, visible: frozenset[str]
+    ) -> Diagnostic:
+        near = nearest(name, sorted(visible))
+        hint = _ELSEWHERE.get(name) or (
+            f"did you mean `.{near}`?"
+            if near
+            else "there are " + ", ".join(f"`.{root}`" for root in sorted(visible))
+        )
+        known_elsewhere = any(name in roots for roots in VARIABLES.values())
+        what = "is not known here" if known_elsewhere else "does not exist"
+        return error("CZ402", f"the variable `.{name}` {what}", self._span(read, place, 0), hint)
+
+    def _field(
+        self, read: Read, place: Place, at: int, known: frozenset[str], what: str
+    ) -> Iterator[Diagnostic]:
+        name = read.segments[at]
+        if name is not None and name not in known:
+            near = nearest(str(name), sorted(known))
+            hint = f"did you mean `{near}`?" if near else f"it has {', '.join(sorted(known))}"
+            span = self._span(read, place, at)
+            yield error("CZ402", f"`{what}` has no field `{name}`", span, hint)
+
+    def _task(self, read: Read, place: Place) -> Iterator[Diagnostic]:
+        name = read.segments[1]
+        if name is None:
+            return
+        name = str(name)
+        span = self._span(read, place, 1)
+        if name not in self._tasks:
+            if not self._scope.is_broken("tasks", name):
+                hint = suggest(name, self._tasks, what="there are")
+                yield error("CZ210", f"unknown task: `{name}`", span, hint)
+            return
+        if self._ordered:
+            yield from self._order(name, span, place)
+        if len(read.segments) > 2:
+            yield from self._field(read, place, 2, TASK_FIELDS, f"tasks.{name}")
+
+    def _order(self, name: str, span: Span, place: Place) -> Iterator[Diagnostic]:
+        """A task that no path can have run when the template is rendered (§14 row 24)."""
+        if place.sees == "workflow outputs":
+            if not self._sequence.reaches(name):
+                yield error(
+                    "CZ313", f"no path runs the task `{name}`, which is read here", span, None
+                )
+            return
+        readers = [r for r in place.readers if self._sequence.reaches(r)]
+        if not readers or any(self._sequence.may_precede(name, reader) for reader in readers):
+            return
+        if readers == [name]:
+            hint = "in `outputs` the task's own result is `.output`"
+            yield error("CZ313", f"the task `{name}` reads its own state", span, hint)
+            return
+        reader = readers[0]
+        yield error(
+            "CZ313",
+            f"the task `{name}` cannot have run when `{reader}` reads it",
+            span,
+            f"`{name}` comes after `{reader}`, or on another path; move it before",
+        )
+
+    def _use(self, use: Use, place: Place) -> Iterator[Diagnostic]:
+        if use.name != "validateSchema" or not use.texts:
+            return
+        name = use.texts[-1]
+        if name not in self._scope.schemas and not self._scope.is_broken("schemas", name):
+            span = place.node.span_of(use.start, use.end)
+            hint = suggest(name, self._scope.schemas, what="there are")
+            yield error(
+                "CZ215", f"unknown schema: `{name}`", span, hint or "there is no schema at all"
+            )
+
+    def _span(self, read: Read, place: Place, at: int) -> Span:
+        """The segment of a path; the last one up to the end of the path."""
+        last = at + 1 >= len(read.starts)
+        return place.node.span_of(read.starts[at], read.end if last else read.starts[at + 1])

@@ -1,0 +1,112 @@
+"""The compiler in one call: a path → diagnostics, or a compiled project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compozy_prefect.compiler.checks import check as run_checks
+from compozy_prefect.compiler.checks.project import Project, project_of
+from compozy_prefect.compiler.lower import Lowered, lower
+from compozy_prefect.compiler.plan import Plan
+from compozy_prefect.diagnostics import (
+    Diagnostic,
+    SourceText,
+    has_errors,
+    in_file_order,
+)
+from compozy_prefect.errors import ProjectInvalid, UsageError
+from compozy_prefect.language.load import load
+from compozy_prefect.language.names import suggest
+
+if TYPE_CHECKING:
+    from prefect import Flow
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedProject:
+    """A project with all that was found in it, in file order."""
+
+    project: Project
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def sources(self) -> Mapping[str, SourceText]:
+        return self.project.loaded.sources
+
+
+@dataclass(frozen=True)
+class CompiledProject:
+    """A project without errors, as a plan.
+
+    `env` is its `.env` file together with the keys that stood in its files; it is no part of the
+    plan. `warnings` are the diagnostics that refuse nothing.
+    """
+
+    root: Path
+    lowered: Lowered
+    env: Mapping[str, str] = field(repr=False)
+    warnings: tuple[Diagnostic, ...]
+    sources: Mapping[str, SourceText] = field(repr=False)
+
+    @property
+    def plan(self) -> Plan:
+        return self.lowered.plan
+
+    @cached_property
+    def workflows(self) -> tuple[str, ...]:
+        return tuple(self.plan.workflows)
+
+    def only_workflow(self, workflow_id: str | None = None) -> str:
+        """The id that was asked for, or that of the only workflow.
+
+        Raises UsageError, which lists the workflows, when there is no such one or no only one.
+        """
+        if workflow_id is None and len(self.workflows) == 1:
+            return self.workflows[0]
+        listed = ", ".join(self.workflows)
+        if workflow_id is None:
+            raise UsageError(f"the project has {len(self.workflows)} workflows: {listed}")
+        if workflow_id not in self.plan.workflows:
+            hint = suggest(workflow_id, self.workflows, what="there are")
+            raise UsageError(f"there is no workflow `{workflow_id}`; {hint}")
+        return workflow_id
+
+    def flow(self, workflow_id: str | None = None) -> Flow[..., Any]:
+        """The Prefect flow of a workflow; the id may be left out when there is only one."""
+        from compozy_prefect.flows.build import build_flow
+
+        return build_flow(self.plan, self.only_workflow(workflow_id))
+
+
+def check(path: Path | str, *, env_file: Path | None = None) -> CheckedProject:
+    """Reads a project and finds what is wrong with it. Raises UsageError without such a path."""
+    loaded = load(Path(path), env_file=env_file)
+    project = project_of(loaded)
+    found = [*loaded.diagnostics, *run_checks(project)]
+    return CheckedProject(project, tuple(in_file_order(found)))
+
+
+def compile_project(
+    path: Path | str, *, env_file: Path | None = None, strict: bool = False
+) -> CompiledProject:
+    """The project at `path`, a directory or a YAML file, compiled.
+
+    Raises ProjectInvalid when it has errors (under `strict`, also when it has warnings), and
+    UsageError when there is no such path.
+    """
+    checked = check(path, env_file=env_file)
+    if has_errors(checked.diagnostics, strict=strict):
+        raise ProjectInvalid(checked.diagnostics, checked.sources)
+    lowered = lower(checked.project)
+    loaded = checked.project.loaded
+    return CompiledProject(
+        root=loaded.root,
+        lowered=lowered,
+        env={**loaded.env, **lowered.secrets},
+        warnings=checked.diagnostics,
+        sources=checked.sources,
+    )

@@ -1,0 +1,85 @@
+"""The outcome of a run → what the Prefect UI shows of it: its output, and the tokens of each step."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.logging import get_run_logger
+
+from compozy_prefect.runtime.llm.client import Usage
+from compozy_prefect.runtime.outcome import Outcome
+
+_LARGEST = 200_000  # characters of output shown; the run's result holds all of it
+
+
+async def publish(
+    client: PrefectClient, flow_run: FlowRun, workflow_id: str, outcome: Outcome
+) -> None:
+    """Creates the artifacts, all at once. What the server refuses is logged and left out."""
+    items = [_output(workflow_id, outcome), _usage(workflow_id, outcome)]
+    made = [item.model_copy(update={"flow_run_id": flow_run.id}) for item in items if item]
+    answers = await asyncio.gather(
+        *(client.create_artifact(item) for item in made), return_exceptions=True
+    )
+    for item, answer in zip(made, answers, strict=True):
+        if isinstance(answer, (httpx.HTTPError, PrefectHTTPStatusError)):
+            get_run_logger().warning(
+                "Artifact '%s' was not created: %s", item.key, _first_line(answer)
+            )
+        elif isinstance(answer, BaseException):
+            raise answer
+
+
+def key(*parts: str) -> str:
+    """An artifact key of lower-case letters, digits and dashes, all that Prefect allows."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def _output(workflow_id: str, outcome: Outcome) -> ArtifactCreate:
+    lines = [f"**{workflow_id}**: {outcome.status}"]
+    if outcome.error is not None:
+        lines += ["", *(f"> {line}" for line in outcome.error.message.splitlines())]
+    text = json.dumps(outcome.output, indent=2, ensure_ascii=False)
+    if len(text) > _LARGEST:
+        text = text[:_LARGEST] + "\n…"
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", text) or [""]))
+    lines += ["", f"{fence}json", text, fence]
+    return ArtifactCreate(
+        key=key(workflow_id, "output"),
+        type="markdown",
+        description=f"Output of workflow {workflow_id}",
+        data="\n".join(lines),
+    )
+
+
+def _usage(workflow_id: str, outcome: Outcome) -> ArtifactCreate | None:
+    rows = [
+        _row(name, state.usage) for name, state in outcome.tasks.items() if state.usage is not None
+    ]
+    if not rows:
+        return None
+    if len(rows) > 1:
+        rows.append(_row("total", outcome.usage))
+    return ArtifactCreate(
+        key=key(workflow_id, "usage"),
+        type="table",
+        description=f"Tokens used by workflow {workflow_id}",
+        data=json.dumps(rows),
+    )
+
+
+def _row(task: str, usage: Usage) -> dict[str, object]:
+    return {"task": task, **usage.to_json(), "calls": usage.calls}
+
+
+def _first_line(error: Exception) -> str:
+    lines: Sequence[str] = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

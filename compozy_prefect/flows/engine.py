@@ -1,0 +1,137 @@
+"""The seam to those parts of Prefect that are no documented API; nothing else here touches them.
+
+Written against Prefect 3.8.8 and held by tests/flows: a task run with an id of our choosing, a
+cancelled one that shows as Cancelled, and the hand-over of queued events and logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import Task
+from prefect.client.schemas.objects import TaskRunResult
+from prefect.events.worker import EventsWorker
+from prefect.serializers import JSONSerializer
+from prefect.states import Cancelled
+from prefect.task_engine import AsyncTaskRunEngine
+
+from compozy_prefect.errors import CompozyError
+
+_T = TypeVar("_T")
+
+# Prefect's own JSON decoder imports whatever class a `__class__` key names and builds it from the
+# data beside it. Results hold what models and users wrote, so nothing is decoded but JSON.
+RESULTS = JSONSerializer(object_decoder=None)
+
+DELAYS = 50  # Prefect refuses a longer list of retry delays, and repeats the last of a shorter one
+
+
+class StepTimeout(TimeoutError):
+    """A step took longer than its `timeout`; Prefect shows a TimeoutError as state TimedOut."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Cancellation:
+    """The wish to end one run early, and the reason, which its states then show.
+
+    Cancelling goes through asyncio: the coroutine handed to `guard` is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._body: asyncio.Future[Any] | None = None
+
+    def request(self, reason: str) -> None:
+        """Ends the run; only the first request counts. Call it from the run's event loop."""
+        if self.reason is None:
+            self.reason = reason
+            if self._body is not None:
+                self._body.cancel()
+
+    async def guard(self, body: Awaitable[_T]) -> _T | None:
+        """The result of `body`; None when it was cancelled by `request`."""
+        self._body = asyncio.ensure_future(body)
+        if self.reason is not None:
+            self._body.cancel()
+        try:
+            return await self._body
+        except asyncio.CancelledError:
+            if self.reason is None:
+                raise
+            return None
+        finally:
+            self._body = None
+
+
+@dataclass
+class _StepEngine(AsyncTaskRunEngine[Any, Any]):
+    """Prefect's engine, in which a cancelled step is Cancelled rather than Crashed.
+
+    Returning a `Cancelled` state from the task would not do: Prefect commits what a task returns
+    under its key, and a resumed run would take the cancelled step for a finished one.
+    """
+
+    cancellation: Cancellation | None = None
+
+    async def handle_crash(self, exc: BaseException) -> None:
+        reason = self.cancellation.reason if self.cancellation else None
+        if reason is None or not isinstance(exc, asyncio.CancelledError):
+            await super().handle_crash(exc)
+            return
+        await self.set_state(Cancelled(message=reason), force=True)
+        self._raised = exc
+
+
+async def run_task(
+    task: Task[Any, Any], task_run_id: UUID, after: UUID | None, cancellation: Cancellation
+) -> Any:
+    """The result of `task`, run as the task run `task_run_id`; raises what its last attempt raised.
+
+    A fixed id keeps one row a step when a run is resumed. `after` is the task run before it, and
+    draws the edge between the two in the UI; the task's function must take it as a parameter.
+    This is `prefect.task_engine.run_task_async` with our engine in it.
+    """
+    edge = {TaskRunResult(id=after)} if after is not None else set()
+    engine = _StepEngine(task=task, parameters={"after": None}, cancellation=cancellation)
+    async with engine.start(task_run_id=task_run_id, dependencies={"after": edge}):
+        while engine.is_running():
+            await engine.wait_until_ready()
+            async with (
+                engine.asset_context(),
+                engine.run_context(),
+                engine.transaction_context() as transaction,
+            ):
+                await engine.call_task_fn(transaction)
+    return await engine.result()
+
+
+async def hand_over(seconds: float = 10.0) -> bool:
+    """Waits until the server has every event and log line of this process; False when it has not.
+
+    Task runs reach the server as events, queued behind a websocket; without this, a process that
+    ends at once leaves runs that never finished. Queues of all kinds are drained in one call, the
+    log queue too: they share one registry. New events start new queues.
+    """
+    drained = await EventsWorker.drain_all(timeout=seconds, at_exit=False)  # type: ignore[misc]
+    return not drained or not drained[1]
+
+
+class _OwnErrors(logging.Filter):
+    """Takes the traceback from a log record about one of our errors: its message says it all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, (CompozyError, StepTimeout)):
+            record.exc_info = record.exc_text = None
+        return True
+
+
+for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_OwnErrors())

@@ -1,0 +1,254 @@
+"""A plan, a workflow and its input → one flow run in this process, and its result.
+
+`run` is for code that has an event loop, `run_sync` for a command line: it owns the loop and the
+signals. Both return when the server has everything about the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import AsyncClientContext
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
+from prefect.flow_engine import run_flow_async
+from prefect.settings import get_current_settings
+from prefect.states import Pending, State
+
+from compozy_prefect.compiler import types
+from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
+from compozy_prefect.errors import RunError, ServerUnavailable, UsageError
+from compozy_prefect.flows.build import build_flow, run_name, workflow_of
+from compozy_prefect.flows.engine import Cancellation, hand_over
+from compozy_prefect.flows.execute import SESSION, Session, check_input
+from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.runtime.llm.client import Usage
+from compozy_prefect.runtime.outcome import (
+    CANCELED,
+    CANCELED_CODE,
+    FAILED,
+    Failure,
+    Outcome,
+    TaskState,
+)
+from compozy_prefect.runtime.services import Services
+
+INTERRUPTED = "interrupted"
+INTERRUPTED_CODE = 130  # exit code, design.md
+_LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended; `to_json` is the object that `compozy run --json` prints (design.md)."""
+
+    execution_id: str
+    workflow_id: str
+    status: str
+    input: Json
+    output: Json
+    error: Failure | None
+    tasks: dict[str, TaskState]
+    usage: Usage
+    duration_seconds: float
+    ui_url: str
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "execution_id": self.execution_id,
+            "workflow_id": self.workflow_id,
+            "status": self.status,
+            "input": self.input,
+            "output": self.output,
+            "error": self.error and self.error.to_json(),
+            "tasks": {key: state.to_json() for key, state in self.tasks.items()},
+            "usage": self.usage.to_json(),
+            "duration_seconds": round(self.duration_seconds, 3),
+            "ui_url": self.ui_url,
+        }
+
+
+async def run(
+    plan: Plan,
+    workflow_id: str,
+    input: Mapping[str, Json],
+    *,
+    services: Services,
+    observer: Observer | None = None,
+    cancellation: Cancellation | None = None,
+) -> RunResult:
+    """Runs the workflow as a Prefect flow in this process.
+
+    A workflow that fails gives a result, no exception. Raises InputInvalid before anything starts
+    when the input breaks the workflow's schema, UsageError for an unknown workflow, and
+    ServerUnavailable when the Prefect server cannot be reached or refuses the run.
+    """
+    workflow = workflow_of(plan, workflow_id)
+    checked = check_input(workflow, input)
+    if len(json.dumps(input).encode()) > _LARGEST_INPUT:
+        raise UsageError(
+            f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
+            "with a run; give large data by reference, as a path or a URL"
+        )
+    session = Session(services, observer, cancellation or Cancellation())
+    watched = Watched(observer)
+    started = time.monotonic()
+    api_url = _api_url()
+    token = SESSION.set(session)
+    try:
+        async with AsyncClientContext.get_or_create() as clients:
+            flow_run, state = await _flow_run(
+                clients.client, plan, workflow, dict(input), checked, watched
+            )
+    except (httpx.TransportError, PrefectHTTPStatusError) as fault:
+        raise _unavailable(api_url, fault) from None
+    finally:
+        SESSION.reset(token)
+        await hand_over()
+    outcome = session.outcome or _outcome_of(state, checked)
+    result = RunResult(
+        execution_id=str(flow_run.id),
+        workflow_id=workflow_id,
+        status=outcome.status,
+        input=outcome.input,
+        output=outcome.output,
+        error=outcome.error,
+        tasks=outcome.tasks,
+        usage=outcome.usage,
+        duration_seconds=time.monotonic() - started,
+        ui_url=ui_url(flow_run),
+    )
+    watched.tell("run_finished", result)
+    return result
+
+
+def run_sync(
+    plan: Plan,
+    workflow_id: str,
+    input: Mapping[str, Json],
+    *,
+    services: Services,
+    observer: Observer | None = None,
+) -> RunResult:
+    """`run` for a process that has no event loop; raises what `run` raises.
+
+    The first Ctrl-C or SIGTERM cancels the run, which then has the status CANCELED; the second
+    ends the process at once.
+    """
+    cancellation = Cancellation()
+
+    async def main() -> RunResult:
+        with _signals(cancellation):
+            return await run(
+                plan,
+                workflow_id,
+                input,
+                services=services,
+                observer=observer,
+                cancellation=cancellation,
+            )
+
+    return asyncio.run(main())
+
+
+def ui_url(flow_run: FlowRun) -> str:
+    """Where the Prefect UI shows a run: the UI's own URL, or the API's without `/api`."""
+    base = str(get_current_settings().ui_url or "") or _api_url().removesuffix("/api")
+    return f"{base.rstrip('/')}/runs/flow-run/{flow_run.id}"
+
+
+async def _flow_run(
+    client: PrefectClient,
+    plan: Plan,
+    workflow: WorkflowPlan,
+    given: dict[str, Json],
+    checked: dict[str, Json],
+    watched: Watched,
+) -> tuple[FlowRun, State[Any]]:
+    """Creates the flow run and runs it to its final state.
+
+    Created here, with its name and its whole input, the run needs no renaming, and keeps the keys
+    that the schema allows without listing them.
+    """
+    flow = build_flow(plan, workflow.id)
+    flow.flow_run_name = None
+    single = types.single(workflow.input_schema)
+    names = [item.name for item in types.parameters(workflow.input_schema)]
+    stored = {names[0]: given} if single else given
+    flow_run = await client.create_flow_run(
+        flow, name=run_name(workflow.id, checked), parameters=stored, state=Pending()
+    )
+    watched.tell("run_started", str(flow_run.id), ui_url(flow_run))
+    parameters = {name: stored[name] for name in names if name in stored}
+    try:
+        state = await run_flow_async(
+            flow, flow_run=flow_run, parameters=parameters, return_type="state"
+        )
+    except TerminationSignal:
+        return flow_run, flow_run.state or Pending()
+    assert isinstance(state, State)
+    return flow_run, state
+
+
+def _outcome_of(state: State[Any], checked: Json) -> Outcome:
+    """The outcome of a run whose body did not get to say it."""
+    message = state.message or f"the run ended in state {state.name}"
+    if state.is_cancelled() or state.is_cancelling():
+        return Outcome(CANCELED, checked, None, Failure(message, CANCELED_CODE))
+    return Outcome(FAILED, checked, None, Failure(message, RunError.code))
+
+
+def _api_url() -> str:
+    url = get_current_settings().api.url
+    if not url:
+        raise ServerUnavailable(
+            "no Prefect server is configured; run `compozy prefect start`, or set PREFECT_API_URL"
+        )
+    return url.rstrip("/")
+
+
+def _unavailable(api_url: str, fault: Exception) -> ServerUnavailable:
+    if isinstance(fault, PrefectHTTPStatusError):
+        reason = f"answered {fault.response.status_code}: {fault.response.text[:300]}"
+    else:
+        reason = f"does not answer ({str(fault) or type(fault).__name__})"
+    return ServerUnavailable(
+        f"the Prefect server at {api_url} {reason}; see whether it runs with "
+        "`compozy prefect status`, or change PREFECT_API_URL"
+    )
+
+
+@contextmanager
+def _signals(cancellation: Cancellation) -> Iterator[None]:
+    """SIGINT and SIGTERM cancel; a second one ends the process without another word."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if cancellation.reason is not None:
+            sys.stderr.flush()
+            os._exit(INTERRUPTED_CODE)
+        cancellation.request(INTERRUPTED)
+
+    taken = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, interrupt)
+        except (NotImplementedError, RuntimeError, ValueError):
+            continue  # Windows, or not the main thread
+        taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,95 @@
+"""Projects and workflows (language.md §1 and §2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Data, Noun
+from compozy_prefect.language.models.model import Model
+from compozy_prefect.language.models.task import ExecutionOptions, Task
+from compozy_prefect.language.models.tool import Tool
+
+
+class NamedSchema(Noun):
+    """A JSON Schema with an `id`, by which it is referred to (§9). The rest is the schema."""
+
+    id: str = Field(min_length=1, description="Unique in its list.")
+
+
+class WorkflowConfig(ExecutionOptions):
+    """`config` of a workflow (§2.2)."""
+
+    input: Data = Field(None, description="Schema of the workflow's input.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment of its tasks.")
+
+
+class Shared(Noun):
+    """What a project and a workflow both may hold."""
+
+    resource: str | None = Field(None, description="`project` or `workflow`.")
+    version: str = Field("", description="Free text.")
+    description: str = Field("", description="What it is for.")
+    author: dict[str, Any] | None = Field(None, description="Name, e-mail, URL.")
+    schemas: list[NamedSchema] = Field(default_factory=list, description="Named JSON Schemas.")
+    models: list[Model] = Field(default_factory=list, description="Provider entries.")
+    agents: list[Agent] = Field(default_factory=list, description="Agents.")
+    tools: list[Tool] = Field(default_factory=list, description="Tools.")
+    mcps: list[Any] = Field(default_factory=list, description="MCP servers.")
+    config: WorkflowConfig | None = Field(None, description="Execution options.")
+    knowledge_bases: list[Any] = Field(default_factory=list, description="Knowledge bases.")
+    knowledge: Data = Field(None, description="Knowledge base binding.")
+
+
+class Workflow(Shared):
+    """A workflow file (§2.1)."""
+
+    id: str | None = Field(None, description="Unique in the project; `name` if not given.")
+    name: str | None = Field(None, description="The id, where there is none.")
+    triggers: list[Any] = Field(default_factory=list, description="Events that start it.")
+    schedule: Data = Field(None, description="When it starts by itself.")
+    tasks: list[Task] = Field(min_length=1, description="The steps.")
+    outputs: dict[str, Any] | None = Field(None, description="The result; templates.")
+
+    @property
+    def key(self) -> str:
+        """The id of the workflow: `id`, else `name` (§1.3)."""
+        return self.id or self.name or ""
+
+
+class Project(Shared):
+    """A project file (§1.1)."""
+
+    id: str | None = Field(None, description="For a workflow in the same file.")
+    name: str = Field(min_length=1, description="Names the project.")
+    workflows: list[Any] = Field(default_factory=list, description="Workflow files.")
+    memories: list[Any] = Field(default_factory=list, description="Memory resources.")
+    runtime: dict[str, Any] | None = Field(None, description="The JavaScript runtime.")
+    autoload: dict[str, Any] | None = Field(None, description="Files found by pattern.")
+    cache: Data = Field(None, description="Infrastructure; kept.")
+    monitoring: Data = Field(None, description="Metrics; kept.")
+    embedders: list[Any] = Field(default_factory=list, description="Embedders.")
+    vector_dbs: list[Any] = Field(default_factory=list, description="Vector databases.")
+    mode: Data = Field(None, description="Service configuration; kept.")
+    server: Data = Field(None, description="Service configuration; kept.")
+    database: Data = Field(None, description="Service configuration; kept.")
+    temporal: Data = Field(None, description="Service configuration; kept.")
+    redis: Data = Field(None, description="Service configuration; kept.")
+    worker: Data = Field(None, description="Service configuration; kept.")
+    limits: Data = Field(None, description="Service configuration; kept.")
+    memory: Data = Field(None, description="Service configuration; kept.")
+    llm: Data = Field(None, description="Service configuration; kept.")
+    ratelimit: Data = Field(None, description="Service configuration; kept.")
+    cli: Data = Field(None, description="Service configuration; kept.")
+    stream: Data = Field(None, description="Service configuration; kept.")
+    mcp_proxy: Data = Field(None, description="Service configuration; kept.")
+    attachments: Data = Field(None, description="Service configuration; kept.")
+    webhooks: Data = Field(None, description="Service configuration; kept.")
+
+
+class SingleFile(Workflow, Project):
+    """A file that is a project and its only workflow (§1.3)."""
+
+    name: str | None = Field(None, description="The name of both.")  # type: ignore[assignment]

@@ -1,0 +1,52 @@
+"""Tools (language.md §6)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from compozy_prefect.language.models.base import Data, Noun, Seconds
+
+
+class Tool(Noun):
+    """Something that acts: an HTTP API, a piece of JavaScript, an export of the entrypoint."""
+
+    resource: str | None = Field(None, description="`tool`, in autoloaded files.")
+    id: str = Field(
+        min_length=1,
+        pattern=r"^[A-Za-z0-9_/.\-]+$",
+        description="Letters, digits and `_ / . -`.",
+    )
+    name: str | None = Field(None, description="Ignored.")
+    description: str | None = Field(None, description="Shown to the model.")
+    type: Literal["http", "javascript", "cli"] | None = Field(
+        None, description="Who runs it; an export of the entrypoint if not given."
+    )
+    execute: str | None = Field(None, description="JavaScript, for `type: javascript`.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Connection or settings.")
+    input: Data = Field(None, description="Schema of its input.")
+    output: Data = Field(None, description="Schema of its result.")
+    with_: dict[str, Any] = Field(default_factory=dict, alias="with", description="Defaults.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment of the process.")
+    timeout: Seconds | None = Field(None, description="60 seconds if not given.")
+
+
+class ToolSelector(Noun):
+    """`{id: x}`: a tool defined elsewhere."""
+
+    id: str
+
+
+def tool_form(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    return "selector" if isinstance(value, dict) and set(value) == {"id"} else "inline"
+
+
+ToolReference = Annotated[
+    Annotated[str, Tag("name")]
+    | Annotated[ToolSelector, Tag("selector")]
+    | Annotated[Tool, Tag("inline")],
+    Discriminator(tool_form),
+]

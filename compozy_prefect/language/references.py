@@ -1,0 +1,547 @@
+"""A document with `$ref`, `$use` and `$merge` → the same tree with their values in place.
+
+language.md §10.1, §10.2 and §10.4 rule. A directive is looked up in the document where it is
+written, whoever refers to the text around it. What has no directive below it is returned as it
+is, and what is referenced twice is one node afterwards: nothing is copied but what is merged.
+A directive that cannot be resolved has a diagnostic, and stays in the tree as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AnyMapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language import directives, selectors
+from compozy_prefect.language.directives import DIRECTIVES, Broken, Reference
+from compozy_prefect.language.merge import (
+    LIST_STRATEGIES,
+    MAP_STRATEGIES,
+    Collision,
+    Options,
+    merge_lists,
+    merge_maps,
+)
+from compozy_prefect.language.nodes import File, Mapping, Node, Scalar, Sequence
+from compozy_prefect.language.source import MAX_DEPTH
+
+MAX_NESTED = 120  # levels of text and references inside one another while resolving
+MAX_VALUES = 1_000_000  # nodes of a resolved document, counted as if references were copies
+
+# Below these keys a `$ref` without a scope is JSON Schema's own (§9).
+_SCHEMA_KEYS = frozenset(("schemas", "schema", "input", "output", "properties", "$defs"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """What `local::`, `global::` and `resource::` look into.
+
+    `global_` is None in a project of one file: there `global::` is that file too (§1.3). The
+    registry's keys are (type, id) in lower case; None means that nothing is autoloaded.
+    """
+
+    local: Mapping
+    global_: Mapping | None = None
+    registry: AnyMapping[tuple[str, str], Mapping] | None = None
+
+
+def resolve(document: Mapping, *, scopes: Scopes) -> tuple[Node, list[Diagnostic]]:
+    """The document without directives, and what was wrong with them."""
+    resolver = _Resolver(scopes)
+    result = resolver.evaluate(document, 0, False)
+    return result.node, resolver.found
+
+
+class _Result(NamedTuple):
+    node: Node
+    height: int
+    count: int  # nodes, as if what is shared were copied
+
+
+_SCALAR_SIZE = (0, 1)
+
+
+class _Resolver:
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = scopes
+        self.found: list[Diagnostic] = []
+        # By identity; the first of each pair keeps the node alive, and so its identity unique.
+        self.done: dict[int, tuple[Node, _Result]] = {}
+        self.active: dict[int, str] = {}  # what is being resolved, outermost first
+        self.trail: list[str] = []  # the references being followed
+        self.level = 0
+        self.full = False
+        self.documents: dict[int, Mapping] = {id(scopes.local.file): scopes.local}
+        self.projects: dict[int, Sequence] = {}
+        self.derived: dict[tuple[int, str], Mapping] = {}
+        if scopes.global_ is not None:
+            self.documents[id(scopes.global_.file)] = scopes.global_
+
+    # The walk -------------------------------------------------------------------------------------
+
+    def evaluate(self, node: Node, level: int, schema: bool) -> _Result:
+        """What `node` stands for. `schema` says whether it is part of a JSON Schema."""
+        if isinstance(node, Scalar):
+            return _Result(node, *_SCALAR_SIZE)
+        known = self.done.get(id(node))
+        if known is not None:
+            return known[1]
+        if level > MAX_NESTED:
+            self._report("CZ103", f"nested more than {MAX_NESTED} levels deep", node)
+            return _Result(node, 0, 1)
+        self.active[id(node)] = ""
+        if isinstance(node, Mapping):
+            entries = node.entries
+            if "$ref" in entries or "$use" in entries or "$merge" in entries:
+                result = self._directive(node, level, schema)
+            else:
+                result = self._map(node, level, schema)
+        else:
+            assert isinstance(node, Sequence)
+            result = self._list(node, level, schema)
+        del self.active[id(node)]
+        if result.height > MAX_DEPTH or result.count > MAX_VALUES:
+            result = self._too_much(node, result)
+        self.done[id(node)] = (node, result)
+        self.done[id(result.node)] = (result.node, result)
+        return result
+
+    def _map(self, node: Mapping, level: int, schema: bool) -> _Result:
+        height, count = 0, 1
+        changed: dict[str, Node] | None = None
+        for name, value in node.entries.items():
+            if type(value) is Scalar:
+                count += 1
+                continue
+            result = self.evaluate(value, level + 1, schema or name in _SCHEMA_KEYS)
+            height = max(height, result.height)
+            count += result.count
+            if result.node is not value:
+                changed = changed or {}
+                changed[name] = result.node
+        if changed:
+            entries = node.entries | changed
+            node = Mapping(node.file, node.start, node.end, entries, node.keys)
+        return _Result(node, height + 1, count)
+
+    def _list(self, node: Sequence, level: int, schema: bool) -> _Result:
+        height, count = 0, 1
+        changed = False
+        items = list(node.items)
+        for i, item in enumerate(items):
+            if type(item) is Scalar:
+                count += 1
+                continue
+            result = self.evaluate(item, level + 1, schema)
+            height = max(height, result.height)
+            count += result.count
+            if result.node is not item:
+                items[i] = result.node
+                changed = True
+        if changed:
+            node = Sequence(node.file, node.start, node.end, tuple(items))
+        return _Result(node, height + 1, count)
+
+    def _too_much(self, node: Node, result: _Result) -> _Result:
+        if not self.full:
+            self.full = True
+            what = (
+                f"nested more than {MAX_DEPTH} levels deep"
+                if result.height > MAX_DEPTH
+                else f"more than {MAX_VALUES:,} values"
+            )
+            self._report("CZ103", f"with what it refers to, this is {what}", node)
+        return _Result(node, 0, 1)
+
+    def _sized(self, node: Node) -> _Result:
+        """The size of a resolved node, put together from those that are known."""
+        if isinstance(node, Scalar):
+            return _Result(node, *_SCALAR_SIZE)
+        known = self.done.get(id(node))
+        if known is None:
+            children = node.entries.values() if isinstance(node, Mapping) else ()
+            children = node.items if isinstance(node, Sequence) else children
+            sizes = [self._sized(child) for child in children]
+            height = max((size.height for size in sizes), default=0)
+            result = _Result(node, height + 1, 1 + sum(size.count for size in sizes))
+            self.done[id(node)] = known = (node, result)
+        return known[1]
+
+    # Directives -----------------------------------------------------------------------------------
+
+    def _directive(self, node: Mapping, level: int, schema: bool) -> _Result:
+        present = [name for name in DIRECTIVES if name in node.entries]
+        name = present[0]
+        value = node.entries[name]
+        if schema and self._belongs_to_schema(name, value):
+            return self._map(node, level, schema)
+        if len(present) > 1:
+            both = " and ".join(present)
+            key = node.keys[present[1]]
+            self._report(
+                "CZ205", f"{both} cannot stand in one map", key, "put one inside the other"
+            )
+            return self._map_beside(node, level, schema)
+        try:
+            if name == "$merge":
+                return self._merge(node, value, level, schema)
+            if not isinstance(value, Scalar) or not isinstance(value.value, str):
+                raise Broken("CZ202", f"{name} takes text, not a {value.kind}", value)
+            if name == "$ref":
+                if value.value.startswith(("#", "http://", "https://")):
+                    return self._map(node, level, schema)
+                reference = directives.parse_ref(value)
+                return self._ref(node, name, reference, level, schema)
+            return self._use(node, directives.parse_use(value), level, schema)
+        except Broken as broken:
+            self.found.append(broken.diagnostic)
+            return self._map_beside(node, level, schema)
+
+    @staticmethod
+    def _belongs_to_schema(name: str, value: Node) -> bool:
+        """A property may be called `$ref`, and JSON Schema's own `$ref` has no scope (§9)."""
+        if name == "$merge":
+            return isinstance(value, Mapping) and "type" in value.entries
+        if not isinstance(value, Scalar) or not isinstance(value.value, str):
+            return True
+        return name == "$ref" and "::" not in value.value
+
+    def _map_beside(self, node: Mapping, level: int, schema: bool) -> _Result:
+        """The map as it is written, with the directives among its other values resolved."""
+        return self._map(node, level, schema)
+
+    def _ref(
+        self, node: Mapping, name: str, reference: Reference, level: int, schema: bool
+    ) -> _Result:
+        target = self._follow(reference, level, schema)
+        siblings = self._siblings(node, name, level, schema)
+        if not siblings.entries:
+            return target
+        if isinstance(target.node, Scalar) and target.node.value is None:
+            return self._sized(siblings)
+        if not isinstance(target.node, Mapping):
+            key = next(iter(siblings.keys.values()))
+            raise Broken(
+                "CZ205",
+                f"{name} leads to a {target.node.kind}, which cannot be merged with other keys",
+                key,
+                f"leave out the keys beside {name}, or refer to a map",
+            )
+        return self._laid_over(target.node, siblings, reference, node)
+
+    def _laid_over(
+        self, target: Mapping, siblings: Mapping, reference: Reference, place: Mapping
+    ) -> _Result:
+        if reference.options.strategy == "replace":
+            return self._sized(target)
+        try:
+            return self._sized(merge_maps((target, siblings), reference.options, place))
+        except Collision as collision:
+            raise Broken(
+                "CZ205",
+                f'"{collision.name}" is in the value referred to as well',
+                collision.key,
+                "`error` forbids it; leave the key out, or merge with <deep,first>",
+            ) from None
+
+    def _use(
+        self, node: Mapping, use: tuple[str, Scalar, Reference], level: int, schema: bool
+    ) -> _Result:
+        kind, value, reference = use
+        target = self._follow(reference, level, schema)
+        if not isinstance(target.node, Mapping):
+            raise Broken("CZ202", f"$use: {kind} needs a map, not a {target.node.kind}", value)
+        if kind in ("agent", "tool") and target.node.get("id") is None:
+            raise Broken("CZ202", f"this is no {kind}: the map it leads to has no `id`", value)
+        siblings = self._siblings(node, "$use", level, schema)
+        if kind == "task":
+            return self._laid_over(target.node, siblings, reference, node)
+        used = Mapping(
+            node.file, node.start, node.end, {kind: target.node}, {kind: node.keys["$use"]}
+        )
+        if kind not in siblings.entries:
+            # Nothing to merge: every key where it is written, the agent or tool shared.
+            entries: dict[str, Node] = {}
+            keys: dict[str, Scalar] = {}
+            for name in node.entries:
+                here = used if name == "$use" else siblings
+                name = kind if name == "$use" else name
+                entries[name], keys[name] = here.entries[name], here.keys[name]
+            if reference.options.strategy != "replace":
+                return self._sized(Mapping(node.file, node.start, node.end, entries, keys))
+        return self._laid_over(used, siblings, reference, node)
+
+    def _siblings(self, node: Mapping, name: str, level: int, schema: bool) -> Mapping:
+        entries = {k: v for k, v in node.entries.items() if k != name}
+        keys = {k: v for k, v in node.keys.items() if k != name}
+        rest = Mapping(node.file, node.start, node.end, entries, keys)
+        resolved = self._map(rest, level, schema).node
+        assert isinstance(resolved, Mapping)
+        return resolved
+
+    def _merge(self, node: Mapping, value: Node, level: int, schema: bool) -> _Result:
+        if len(node.entries) > 1:
+            key = next(key for name, key in node.keys.items() if name != "$merge")
+            hint = "put the keys into a map of their own, as the last source"
+            raise Broken("CZ205", "$merge admits no other keys beside it", key, hint)
+        given = self.evaluate(value, level + 1, schema).node
+        options = Options()
+        kind = None
+        if isinstance(given, Mapping):
+            kind = directives.merge_options(given)
+            options = kind
+            sources = given.get("sources")
+        else:
+            sources = given
+        if not isinstance(sources, Sequence):
+            shown = "nothing" if sources is None else f"a {sources.kind}"
+            hint = "write $merge: [first, second], or $merge: {sources: [first, second]}"
+            raise Broken("CZ205", f"$merge takes a list of sources, not {shown}", value, hint)
+        if not sources.items:
+            raise Broken("CZ205", "$merge has no sources", sources)
+        present = [s for s in sources.items if not (isinstance(s, Scalar) and s.value is None)]
+        if not present:
+            return self._sized(Mapping(node.file, node.start, node.end, {}, {}))
+        maps = [s for s in present if isinstance(s, Mapping)]
+        lists = [s for s in present if isinstance(s, Sequence)]
+        if len(maps) < len(present) and len(lists) < len(present):
+            kinds = ", ".join(dict.fromkeys(f"a {s.kind}" for s in present))
+            raise Broken("CZ205", f"the sources are all maps or all lists, not {kinds}", value)
+        known = MAP_STRATEGIES if maps else LIST_STRATEGIES
+        if options.strategy is not None and options.strategy not in known:
+            what = "maps" if maps else "lists"
+            raise Broken(
+                "CZ205",
+                f"{what} cannot be merged with the strategy {options.strategy}",
+                value,
+                f"for {what}: {', '.join(known)}",
+            )
+        if lists:
+            return self._sized(merge_lists(lists, options, node))
+        try:
+            return self._sized(merge_maps(maps, options, node))
+        except Collision as collision:
+            problem = f'"{collision.name}" stands in two sources'
+            hint = "`key_conflict: error` forbids it"
+            raise Broken("CZ205", problem, collision.key, hint) from None
+
+    # Looking up -----------------------------------------------------------------------------------
+
+    def _follow(self, reference: Reference, level: int, schema: bool) -> _Result:
+        """The value of a reference, resolved in the scope where it is written."""
+        shown = str(reference)
+        self.level = level
+        target = self._find(reference)
+        if id(target) in self.active:
+            start = self.trail.index(shown) if shown in self.trail else 0
+            chain = [*self.trail[start:], shown]
+            shown_chain = " → ".join(chain if chain[0] == shown else [*chain, chain[0]])
+            problem = "this refers to itself" if len(chain) <= 2 else "these refer to one another"
+            if len(chain) < 2:
+                problem, shown_chain = "this refers to a value that it is a part of", shown
+            raise Broken("CZ204", f"{problem}: {shown_chain}", reference.origin)
+        self.trail.append(shown)
+        try:
+            return self.evaluate(target, level + 1, schema)
+        finally:
+            self.trail.pop()
+
+    def _find(self, reference: Reference) -> Node:
+        if reference.scope == "resource":
+            root = self._resource(reference)
+            if not reference.steps:
+                return root
+        else:
+            root = self._root(reference)
+        found = self._select(reference, root)
+        if isinstance(found, selectors.Miss):
+            derived = self._derived_model(reference, found)
+            if derived is None:
+                raise self._not_found(reference, found)
+            root, rest = derived
+            if not rest:
+                return root
+            found = selectors.select(rest, root, enter=self._enter, origin=reference.origin)
+            if isinstance(found, selectors.Miss):
+                raise self._not_found(reference, found)
+        return found
+
+    def _select(self, reference: Reference, root: Node) -> Node | selectors.Miss:
+        return selectors.select(reference.steps, root, enter=self._enter, origin=reference.origin)
+
+    def _enter(self, node: Node) -> Node:
+        """What a directive on the way of a path stands for; while it is being resolved, itself."""
+        if (
+            isinstance(node, Mapping)
+            and id(node) not in self.active
+            and not DIRECTIVES.keys().isdisjoint(node.entries)
+        ):
+            return self.evaluate(node, self.level + 1, False).node
+        return node
+
+    def _root(self, reference: Reference) -> Mapping:
+        local = self._document(reference.origin.file)
+        if reference.scope == "local":
+            return local
+        project = self.scopes.global_ or self.scopes.local
+        first = reference.steps[0]
+        if isinstance(first, selectors.Key) and first.name == "models":
+            return self._models(local, project)
+        return project
+
+    def _document(self, file: File) -> Mapping:
+        known = self.documents.get(id(file))
+        if known is None:
+            found = (m for m in (self.scopes.registry or {}).values() if m.file is file)
+            known = self.documents[id(file)] = next(found, self.scopes.local)
+        return known
+
+    def _models(self, local: Mapping, project: Mapping) -> Mapping:
+        """`global::models` looks at the workflow's models first, then at the project's (§10.2).
+
+        A file of the registry has none as a rule; then the workflow that uses it counts.
+        """
+        if local is not project and local.get("models") is None:
+            local = self.scopes.local
+        mine, theirs = local.get("models"), project.get("models")
+        if local is project or mine is None or theirs is None:
+            return project if mine is None else local
+        mine, theirs = self._enter(mine), self._enter(theirs)
+        if not isinstance(mine, Sequence) or not isinstance(theirs, Sequence):
+            return local
+        both = self.projects.get(id(local))
+        if both is None:
+            both = Sequence(mine.file, mine.start, mine.end, mine.items + theirs.items)
+            self.projects[id(local)] = both
+        return Mapping(local.file, local.start, local.end, {"models": both}, {})
+
+    def _resource(self, reference: Reference) -> Mapping:
+        kind, name = reference.resource
+        registry = self.scopes.registry
+        origin = reference.origin
+        if not registry:
+            hint = "switch `autoload` on in the project file, or use local:: or global::"
+            raise Broken("CZ201", "resource:: finds nothing: no file is autoloaded", origin, hint)
+        found = registry.get((kind, name))
+        if found is not None:
+            return found
+        kinds = sorted({k for k, _ in registry})
+        if kind not in kinds:
+            raise Broken(
+                "CZ203", f'no "{kind}" is autoloaded', origin, directives.listed(kind, kinds)
+            )
+        ids = sorted(i for k, i in registry if k == kind)
+        raise Broken(
+            "CZ201",
+            f'no {kind} with id "{name}" is autoloaded',
+            origin,
+            directives.listed(name, ids),
+        )
+
+    def _derived_model(
+        self, reference: Reference, miss: selectors.Miss
+    ) -> tuple[Mapping, tuple[selectors.Step, ...]] | None:
+        """`global::models` by a provider that is declared and a model that is not (§10.2)."""
+        steps = reference.steps
+        if reference.scope != "global" or len(steps) < 2 or miss.step is not steps[1]:
+            return None
+        first, query = steps[0], steps[1]
+        if not isinstance(first, selectors.Key) or first.name != "models":
+            return None
+        if not isinstance(query, selectors.Query) or query.every or len(query.tests) != 1:
+            return None
+        wanted = {t.path: t for t in query.tests[0] if t.op == "==" and len(t.path) == 1}
+        provider, model = wanted.get(("provider",)), wanted.get(("model",))
+        if provider is None or model is None or not isinstance(miss.node, Sequence):
+            return None
+        others = tuple(t for t in query.tests[0] if t is not model)
+        relaxed = selectors.Query((others,), False, query.start, query.end)
+        entry = next(
+            (m for m in miss.node.items if selectors.matches(relaxed, m, self._enter)), None
+        )
+        entry = entry if entry is None else self._enter(entry)
+        if not isinstance(entry, Mapping):
+            return None
+        name = str(model.literal)
+        origin = reference.origin
+        declared = entry.get("model")
+        shown = declared.text if isinstance(declared, Scalar) else "none"
+        self.found.append(
+            warning(
+                "CZ206",
+                f'no model of {provider.literal} is called "{name}"; "{shown}" is taken with '
+                "its name replaced",
+                reference.step_span(query),
+                f"declare {{provider: {provider.literal}, model: {name}}} in `models`",
+            )
+        )
+        derived = self.derived.get((id(entry), name))
+        if derived is None:
+            replaced = Scalar(origin.file, origin.start, origin.end, name, "plain")
+            key = entry.keys.get("model", origin)
+            derived = Mapping(
+                entry.file,
+                entry.start,
+                entry.end,
+                entry.entries | {"model": replaced},
+                entry.keys | {"model": key},
+            )
+            self.derived[id(entry), name] = derived
+        return derived, steps[2:]
+
+    # Messages -------------------------------------------------------------------------------------
+
+    def _not_found(self, reference: Reference, miss: selectors.Miss) -> Broken:
+        step, node = miss.step, miss.node
+        done = reference.before(step)
+        where = f"{reference.scope}::{done}" if done else f"the {reference.scope} document"
+        hint: str | None = None
+        if isinstance(step, selectors.Query):
+            if isinstance(node, Sequence):
+                problem = f"nothing in {where} has {step}"
+                test = step.tests[0][0]
+                known = [_text_at(self._enter(item), test.path) for item in node.items]
+                names = [name for name in known if name is not None]
+                hint = directives.listed(str(test.literal), names)
+                if not node.items:
+                    hint = "the list is empty"
+            else:
+                problem = f"{where} is a {node.kind}, not a list to search in"
+        elif isinstance(step, selectors.Each):
+            problem = f"{where} is a {node.kind}, not a list"
+        elif isinstance(node, Mapping):
+            problem = f'{where} has no "{step.name}"'
+            hint = directives.listed(step.name, node.entries)
+        elif isinstance(node, Sequence):
+            size = len(node.items)
+            problem = f'{where} has no item "{step.name}": it is a list of {size}, counted from 0'
+            hint = f'search it with #(id=="{step.name}")'
+        else:
+            problem = f'{where} is a {node.kind}: it has no "{step.name}"'
+        other = self._elsewhere(reference)
+        if other is not None:
+            hint = f"{other}:: has it: write {other}::{reference.path}"
+        return Broken("CZ201", problem, reference.step_span(step), hint)
+
+    def _elsewhere(self, reference: Reference) -> str | None:
+        """The other scope, if the path leads somewhere there."""
+        project = self.scopes.global_
+        if project is None or reference.scope not in ("local", "global"):
+            return None
+        local = self._document(reference.origin.file)
+        other, root = ("global", project) if reference.scope == "local" else ("local", local)
+        if local is project:
+            return None
+        found = selectors.select(
+            reference.steps, root, enter=lambda node: node, origin=reference.origin
+        )
+        return None if isinstance(found, selectors.Miss) else other
+
+    def _report(self, code: str, message: str, node: Node, hint: str | None = None) -> None:
+        self.found.append(error(code, message, node.span, hint))
+
+
+def _text_at(node: Node, path: tuple[str, ...]) -> str | None:
+    found = node.at(*path)
+    return found.text if isinstance(found, Scalar) and found is not node else None

@@ -1,0 +1,331 @@
+"""A resolved tree → typed nouns and the diagnostics of what does not fit.
+
+Each noun of a list is validated by itself, and one with a faulty field again without that field,
+so that one mistake hides no other. A noun that cannot be built at all leaves its id behind in
+`broken`: a name that refers to it is not reported as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
+from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.model import Model, Provider
+from compozy_prefect.language.models.project import NamedSchema, Project, Workflow
+from compozy_prefect.language.models.task import TASK_TYPES, Task
+from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.names import nearest
+from compozy_prefect.language.nodes import LocatedDict, Mapping, Node, Scalar, Sequence
+
+N = TypeVar("N", bound=Noun)
+
+_LISTS: dict[str, type[Noun]] = {
+    "agents": Agent,
+    "models": Model,
+    "schemas": NamedSchema,
+    "tasks": Task,
+    "tools": Tool,
+}
+
+# Parts of a `loc` that name a branch of a union, and no key of the data.
+_BRANCHES = {"name", "selector", "inline"}
+
+_KINDS = {
+    "Action": "an action",
+    "Agent": "an agent",
+    "AgentSelector": "an agent",
+    "ExecutionOptions": "`config`",
+    "Model": "a model",
+    "NamedSchema": "a schema",
+    "Parameters": "`params`",
+    "Project": "a project",
+    "RetryPolicy": "`retry_policy`",
+    "SingleFile": "a project",
+    "Task": "a task",
+    "Tool": "a tool",
+    "ToolSelector": "a tool",
+    "Transition": "a transition",
+    "Workflow": "a workflow",
+    "WorkflowConfig": "`config`",
+}
+
+
+@dataclass(slots=True)
+class Typed:
+    """A document as nouns. `broken` holds (list, id) of those that could not be built."""
+
+    noun: Project | Workflow
+    broken: set[tuple[str, str]] = field(default_factory=set)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+
+def typed(root: Mapping, kind: type[Project] | type[Workflow]) -> Typed:
+    """The document of `root` as a `kind`; always a noun, with what is faulty left out."""
+    out = Typed(kind.model_construct())
+    shell = LocatedDict(root)
+    parts: dict[str, list[Noun]] = {}
+    for name, noun in _LISTS.items():
+        items = root.get(name)
+        if name in kind.model_fields and isinstance(items, Sequence):
+            shell.pop(name)
+            parts[name] = [
+                made
+                for item in items.items
+                if (made := _element(item, noun, name, out)) is not None
+            ]
+    if "tasks" in kind.model_fields:
+        if isinstance(root.get("tasks"), Sequence) or _value(root.get("tasks")) is None:
+            shell["tasks"] = _PLACEHOLDER  # the real ones are built above, one by one
+        out.diagnostics += _no_tasks(root)
+    made = _build(kind, shell, root, out.diagnostics) or kind.model_construct()
+    if "tasks" in kind.model_fields:
+        parts.setdefault("tasks", [])
+    out.noun = made.model_copy(update=parts)
+    out.noun._node = root
+    out.diagnostics += unknown_keys(out.noun)
+    return out
+
+
+_PLACEHOLDER = [Task.model_construct(id="placeholder")]
+
+
+def _value(node: Node | None) -> Any:
+    return node.value if isinstance(node, Scalar) else node
+
+
+def _no_tasks(root: Mapping) -> Iterator[Diagnostic]:
+    tasks = root.get("tasks")
+    if _value(tasks) is None:
+        span = root.key_span("tasks") if tasks is not None else _head(root)
+        near = nearest("tasks", [key for key in root.entries if key != "tasks"])
+        hint = f"`{near}` looks like it" if near else "a list of steps, each with an `id`"
+        yield error("CZ302", "a workflow needs `tasks`", span, hint)
+    elif isinstance(tasks, Sequence) and not tasks.items:
+        yield error("CZ302", "a workflow needs at least one task", tasks.span)
+
+
+def _element(item: Node, noun: type[N], name: str, out: Typed) -> N | None:
+    singular = _KINDS[noun.__name__]
+    if not isinstance(item, Mapping):
+        out.diagnostics.append(
+            error("CZ301", f"{singular} must be a map, not {_seen(item)}", item.span)
+        )
+        return None
+    data = item.data()
+    if noun is Task:
+        data = _with_type(item, out.diagnostics)
+    made = _build(noun, data, item, out.diagnostics)
+    if made is None:
+        id_ = item.get("id")
+        if isinstance(id_, Scalar) and id_.value is not None:
+            out.broken.add((name, str(id_.value)))
+    return made
+
+
+def _with_type(item: Mapping, found: list[Diagnostic]) -> LocatedDict:
+    """The task's data; an unknown `type` is reported here and taken for `basic`."""
+    data = item.data()
+    given = item.get("type")
+    if given is None or (isinstance(given, Scalar) and given.value in (None, "")):
+        if given is not None:
+            data = LocatedDict(item)
+            data.pop("type")
+        return data
+    if isinstance(given, Scalar) and given.value not in TASK_TYPES:
+        near = nearest(str(given.value), TASK_TYPES)
+        types = ", ".join(TASK_TYPES)
+        found.append(
+            error(
+                "CZ304",
+                f"unknown task type `{given.value}`",
+                given.span,
+                f"did you mean `{near}`? the types are {types}" if near else f"types: {types}",
+            )
+        )
+        data = LocatedDict(item)
+        data["type"] = "unknown"
+    return data
+
+
+def _build(kind: type[N], data: LocatedDict, node: Mapping, found: list[Diagnostic]) -> N | None:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as fault:
+        errors = fault.errors(include_url=False, include_context=True)
+    faulty = set()
+    for detail in errors:
+        found.append(_diagnostic(detail, node, kind))
+        if detail["loc"]:
+            faulty.add(str(detail["loc"][0]))
+    remaining = LocatedDict(node)
+    remaining.clear()
+    remaining.update((key, value) for key, value in data.items() if key not in faulty)
+    try:
+        return kind.model_validate(remaining)
+    except ValidationError:
+        return None
+
+
+def _diagnostic(detail: ErrorDetails, node: Mapping, kind: type[Noun]) -> Diagnostic:
+    place: Node = node
+    path: list[str] = []
+    owner: type[Noun] = kind
+    missing = ""
+    for step in detail["loc"]:
+        if isinstance(place, Mapping):
+            below = place.get(str(step))
+            if below is None:
+                if detail["type"] == "missing" and step == detail["loc"][-1]:
+                    missing = str(step)
+                    break
+                continue  # the tag of a union
+            place = below
+            path.append(str(step))
+        elif isinstance(place, Sequence) and isinstance(step, int):
+            place = place.items[step]
+            path.append(f"[{step}]")
+    name = "".join(p if p.startswith("[") else f".{p}" for p in path).lstrip(".")
+    if missing:
+        what = _owner(detail, owner)
+        return error(
+            "CZ302",
+            f"{what} needs `{missing}`",
+            _head(place),
+            _missing_hint(missing, place),
+        )
+    subject = f"`{name}`" if name else _KINDS[kind.__name__]
+    sentence, hint = _sentence(detail, place)
+    code = "CZ305" if detail["type"] == "duration" else "CZ301"
+    return error(code, f"{subject} {sentence}", place.span, hint)
+
+
+def _owner(detail: ErrorDetails, kind: type[Noun]) -> str:
+    """What the missing field belongs to: the noun, or the nearest key above."""
+    names = [s for s in detail["loc"][:-1] if isinstance(s, str) and s not in _BRANCHES]
+    if not names:
+        return _KINDS[kind.__name__]
+    singular = {"actions": "an action", "tools": "a tool", "agent": "an agent", "tool": "a tool"}
+    return singular.get(names[-1], f"`{names[-1]}`")
+
+
+def _missing_hint(name: str, place: Node) -> str | None:
+    if not isinstance(place, Mapping):
+        return None
+    near = nearest(name, place.entries)
+    return f"`{near}` looks like it" if near else None
+
+
+def _head(node: Node) -> Span:
+    """The first line of a node, so that a whole block is not underlined."""
+    if isinstance(node, Mapping) and node.keys:
+        return next(iter(node.keys.values())).span
+    return node.span
+
+
+def _sentence(detail: ErrorDetails, place: Node) -> tuple[str, str | None]:
+    seen = _seen(place)
+    context: dict[str, Any] = detail.get("ctx") or {}
+    match detail["type"]:
+        case "string_type":
+            return f"must be text, not {seen}", None
+        case "int_type" | "int_from_float" | "int_parsing":
+            return f"must be a whole number, not {seen}", None
+        case "float_type" | "float_parsing":
+            return f"must be a number, not {seen}", None
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false, not {seen}", _boolean_hint(place)
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"must be a map, not {seen}", None
+        case "list_type":
+            return f"must be a list, not {seen}", "begin each item with `- `"
+        case "literal_error":
+            return _choice(detail, place)
+        case "string_too_short":
+            return "must not be empty", None
+        case "too_short":
+            return "must not be empty", None
+        case "string_pattern_mismatch":
+            return (
+                f"has characters that are not allowed: {seen}",
+                "letters, digits and `_ / . -` only",
+            )
+        case "greater_than_equal":
+            return f"must be at least {context.get('ge')}, not {seen}", None
+        case "less_than_equal":
+            return f"must be at most {context.get('le')}, not {seen}", None
+        case "duration":
+            return f"is no duration: {context.get('reason')}", None
+        case _:
+            message = detail["msg"]
+            return f"does not fit: {message[:1].lower()}{message[1:]}", None
+
+
+def _choice(detail: ErrorDetails, place: Node) -> tuple[str, str | None]:
+    expected = str((detail.get("ctx") or {}).get("expected", ""))
+    choices = [c.strip().strip("'") for c in expected.replace(" or ", ", ").split(",")]
+    if set(choices) == set(get_args(Provider)):
+        choices = list(get_args(Provider))
+    value = str(place.value) if isinstance(place, Scalar) else ""
+    near = nearest(value, choices)
+    listed = ", ".join(choices)
+    return (
+        f"cannot be {_seen(place)}",
+        f"did you mean `{near}`? possible: {listed}" if near else f"possible: {listed}",
+    )
+
+
+def _boolean_hint(place: Node) -> str | None:
+    if isinstance(place, Scalar) and str(place.value).lower() in ("yes", "no", "on", "off"):
+        return "write `true` or `false`; `yes`, `no`, `on` and `off` are text in YAML 1.2"
+    return None
+
+
+def _seen(node: Node) -> str:
+    """What stands there, for a message."""
+    if isinstance(node, Scalar):
+        if node.value is None:
+            return "null"
+        if isinstance(node.value, bool):
+            return f"the boolean {str(node.value).lower()}"
+        if isinstance(node.value, str):
+            text = node.value if len(node.value) <= 40 else node.value[:39] + "…"
+            return f'the text "{text}"'
+        return f"the number {node.value}"
+    return f"a {node.kind}"
+
+
+def unknown_keys(noun: Noun) -> Iterator[Diagnostic]:
+    """A warning for every key that the language does not have (§0), with the nearest one."""
+    if isinstance(noun, Task) and noun.type not in ("basic",):
+        return  # the fields of the other types are not known here
+    if not isinstance(noun, NamedSchema):
+        fields = {info.alias or name: name for name, info in type(noun).model_fields.items()}
+        for key in noun.model_extra or {}:
+            if key.startswith("$"):
+                continue
+            near = nearest(key, fields)
+            kind = _KINDS.get(type(noun).__name__, "this")
+            yield warning(
+                "CZ303",
+                f"{kind} has no key `{key}`; it is ignored",
+                noun.node.key_span(key),
+                f"did you mean `{near}`?" if near else None,
+            )
+        for name in type(noun).model_fields:
+            yield from _inside(getattr(noun, name, None))
+
+
+def _inside(value: Any) -> Iterator[Diagnostic]:
+    if isinstance(value, Noun):
+        if "_node" in (value.__pydantic_private__ or {}):
+            yield from unknown_keys(value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _inside(item)

@@ -1,0 +1,320 @@
+"""A mocks file → answers that stand in for agents and tools, and for nothing else (design.md).
+
+    agents: {<agent id>: {<action id or "*">: <answers>}}
+    tools:  {<tool id>: <answers>}
+    <answers>: {output | error, delay?, when?}, or a list of those
+
+A list answers call by call and its last entry repeats; an entry with `when` answers, each time,
+the calls whose input has the listed fields. What is mocked passes the same validation, mapping
+and retries as a real answer: only the call itself is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compozy_prefect.compiler.plan import Json
+from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
+from compozy_prefect.runtime.llm.client import ModelAnswer, ModelClient, ModelRequest, Usage
+from compozy_prefect.runtime.schemas import shown
+
+ANY = "*"
+_LARGEST = 10 * 1024 * 1024  # bytes of a mocks file, as of every file (language.md §0)
+_KEYS = ("output", "error", "delay", "when")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One entry: `error` fails the call, otherwise `output` answers it. `delay` is in seconds."""
+
+    output: Json = None
+    error: str | None = None
+    delay: float = 0.0
+    when: dict[str, Json] | None = None
+
+    def matches(self, given: Mapping[str, Json]) -> bool:
+        return self.when is not None and all(
+            name in given and _same(given[name], value) for name, value in self.when.items()
+        )
+
+
+class _Answers:
+    """The entries for one agent's action or one tool, and how far their list has come."""
+
+    def __init__(self, entries: Iterable[Answer]) -> None:
+        self.entries = tuple(entries)
+        self._in_turn = tuple(entry for entry in self.entries if entry.when is None)
+        self._calls = 0
+        # One lock a list: calls come from the threads of a mapped task as well as from one loop.
+        self._lock = threading.Lock()
+
+    def next(self, given: Mapping[str, Json]) -> Answer | None:
+        for entry in self.entries:
+            if entry.matches(given):
+                return entry
+        if not self._in_turn:
+            return None
+        with self._lock:
+            entry = self._in_turn[min(self._calls, len(self._in_turn) - 1)]
+            self._calls += 1
+        return entry
+
+
+class Mocks:
+    """The answers of one mocks file. The counters of its lists live as long as this object."""
+
+    def __init__(
+        self, agents: Mapping[str, Mapping[str, _Answers]], tools: Mapping[str, _Answers]
+    ) -> None:
+        self._agents = agents
+        self._tools = tools
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Mocks:
+        """Raises UsageError when the file cannot be read or has another shape."""
+        return cls.from_mapping(_load(Path(path)), source=str(path))
+
+    @classmethod
+    def from_mapping(cls, data: Any, source: str = "mocks") -> Mocks:
+        """Raises UsageError, which names `source`, the key and what would be right."""
+        if data is None:
+            data = {}
+        root = _mapping(data, source, "")
+        _known(root, ("agents", "tools"), source, "")
+        agents: dict[str, dict[str, _Answers]] = {}
+        for agent, actions in _mapping(root.get("agents") or {}, source, "agents").items():
+            where = f"agents.{agent}"
+            listed = _mapping(actions, source, where, 'action ids (or "*") and their answers')
+            agents[agent] = {
+                action: _answers(answers, source, f"{where}.{action}")
+                for action, answers in listed.items()
+            }
+        tools = {
+            tool: _answers(answers, source, f"tools.{tool}")
+            for tool, answers in _mapping(root.get("tools") or {}, source, "tools").items()
+        }
+        return cls(agents, tools)
+
+    def has_agent(self, agent: str, action: str) -> bool:
+        actions = self._agents.get(agent, {})
+        return action in actions or ANY in actions
+
+    def has_tool(self, tool: str) -> bool:
+        return tool in self._tools
+
+    def for_agent(self, agent: str, action: str, given: Mapping[str, Json]) -> Answer | None:
+        """The next answer of the action, None when the mocks do not name it.
+
+        Raises ModelFailed when they name it and no entry fits the input.
+        """
+        actions = self._agents.get(agent, {})
+        answers = actions.get(action, actions.get(ANY))
+        if answers is None:
+            return None
+        found = answers.next(given)
+        if found is None:
+            raise ModelFailed(_unmatched(f"action `{action}` of agent `{agent}`", given), **_FINAL)
+        return found
+
+    def for_tool(self, tool: str, given: Mapping[str, Json]) -> Answer | None:
+        """The next answer of the tool, None when the mocks do not name it.
+
+        Raises ToolFailed when they name it and no entry fits the input.
+        """
+        answers = self._tools.get(tool)
+        if answers is None:
+            return None
+        found = answers.next(given)
+        if found is None:
+            raise ToolFailed(_unmatched(f"tool `{tool}`", given), **_FINAL)
+        return found
+
+    def unknown(self, agents: Mapping[str, Collection[str]], tools: Collection[str]) -> list[str]:
+        """A warning for each id that is mocked and that the project does not have.
+
+        `agents` are the project's agents with the ids of their actions.
+        """
+        out: list[str] = []
+        for agent, actions in self._agents.items():
+            if agent not in agents:
+                out.append(_stranger("agent", agent, agents))
+                continue
+            out += [
+                _stranger(f"action of agent `{agent}`", action, agents[agent])
+                for action in actions
+                if action != ANY and action not in agents[agent]
+            ]
+        return out + [_stranger("tool", tool, tools) for tool in self._tools if tool not in tools]
+
+
+class MockedClient:
+    """Answers what the mocks name, and hands the rest to `fallback`."""
+
+    def __init__(self, mocks: Mocks, fallback: ModelClient | None = None) -> None:
+        self._mocks = mocks
+        self._fallback = fallback
+
+    async def complete(self, request: ModelRequest) -> ModelAnswer:
+        """The next mocked answer of the action; a re-prompt is a call like any other.
+
+        Raises ModelFailed for an `error`, for an input that no entry fits, and for an agent that
+        is not mocked when there is no fallback.
+        """
+        found = self._mocks.for_agent(request.agent, request.action, request.input)
+        if found is None:
+            if self._fallback is None:
+                raise ModelFailed(
+                    f"action `{request.action}` of agent `{request.agent}` is not mocked, "
+                    "and there is nothing else to ask",
+                    retryable=False,
+                )
+            return await self._fallback.complete(request)
+        if found.delay:
+            await asyncio.sleep(found.delay)
+        if found.error is not None:
+            raise ModelFailed(found.error)
+        # Text stands for the answer in words, whatever is to be read from them.
+        if isinstance(found.output, str):
+            text = found.output
+        else:
+            text = json.dumps(found.output, ensure_ascii=False)
+        return ModelAnswer(text, Usage(calls=1), "mocks")
+
+
+_FINAL: dict[str, Any] = {"retryable": False}  # the same input finds no entry the next time either
+
+
+def _unmatched(what: str, given: Mapping[str, Json]) -> str:
+    return (
+        f"the mocks of {what} have no entry for the input {shown(dict(given))}: no `when` matches, "
+        "and there is no entry without one"
+    )
+
+
+def _stranger(what: str, name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, list(known), 1)
+    hint = f"; did you mean `{near[0]}`?" if near else ""
+    return f"the mocks name the {what} `{name}`, which the project does not have{hint}"
+
+
+def _same(a: Json, b: Json) -> bool:
+    """Equality of JSON values: 1 is 1.0, but true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b)
+
+
+def _load(path: Path) -> Any:
+    """The YAML of a file as JSON. To be replaced by `language.source` when it is there."""
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise UsageError(f"{path}: {size} bytes, but a mocks file has at most {_LARGEST}")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
+        raise UsageError(f"{path}: the mocks file cannot be read: {reason}") from None
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader with fewer types
+    except (yaml.YAMLError, RecursionError) as fault:
+        raise UsageError(f"{path}: not YAML: {fault}") from None
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.2 as far as it matters here: no dates, and only true and false are booleans."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag.rsplit(":", 1)[1] not in ("timestamp", "bool")
+    ]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def _answers(data: Any, source: str, where: str) -> _Answers:
+    if isinstance(data, list):
+        if not data:
+            raise UsageError(f"{source}: `{where}` is an empty list; it needs at least one answer")
+        return _Answers(_answer(item, source, f"{where}[{n}]") for n, item in enumerate(data))
+    return _Answers([_answer(data, source, where)])
+
+
+def _answer(data: Any, source: str, where: str) -> Answer:
+    entry = _mapping(data, source, where, "`output` or `error`, and perhaps `delay` and `when`")
+    _known(entry, _KEYS, source, where)
+    if ("output" in entry) == ("error" in entry):
+        both = "both `output` and `error`" if "output" in entry else "neither `output` nor `error`"
+        raise UsageError(f"{source}: `{where}` has {both}; it needs one of them")
+    error = entry.get("error")
+    if "error" in entry and not isinstance(error, str):
+        raise UsageError(f"{source}: `{where}.error` is {shown(error)}; it must be a text")
+    when = entry.get("when")
+    if "when" in entry:
+        when = _mapping(when, source, f"{where}.when", "fields of the call's input")
+    _json(entry.get("output"), source, f"{where}.output")
+    delay = _seconds(entry["delay"], source, f"{where}.delay") if "delay" in entry else 0.0
+    return Answer(output=entry.get("output"), error=error, delay=delay, when=when)
+
+
+def _mapping(
+    data: Any, source: str, where: str, wanted: str = "`agents` and `tools`"
+) -> dict[str, Any]:
+    at = f"`{where}`" if where else "the file"
+    if not isinstance(data, Mapping):
+        raise UsageError(f"{source}: {at} is {shown(data)}; it must be a map with {wanted}")
+    for key in data:
+        if not isinstance(key, str):
+            raise UsageError(f"{source}: {at} has the key {shown(key)}; a key must be a text")
+    return dict(data)
+
+
+def _known(data: Mapping[str, Any], names: tuple[str, ...], source: str, where: str) -> None:
+    for key in data:
+        if key not in names:
+            near = get_close_matches(key, names, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            path = f"{where}.{key}" if where else key
+            listed = ", ".join(f"`{name}`" for name in names)
+            raise UsageError(f"{source}: `{path}` is unknown: there are {listed}{hint}")
+
+
+def _json(value: Any, source: str, where: str) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as fault:
+        raise UsageError(f"{source}: `{where}` is no JSON: {fault}") from None
+
+
+def _seconds(value: Any, source: str, where: str) -> float:
+    """A duration such as `250ms` or `1h30m`, or a number of seconds (language.md §2.6)."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return float(value)
+    if isinstance(value, str):
+        text = value.strip()
+        parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", text)
+        if parts and "".join(number + unit for number, unit in parts) == text:
+            return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    raise UsageError(
+        f"{source}: `{where}` is {shown(value)}; it must be a duration such as `250ms` or `2s`"
+    )

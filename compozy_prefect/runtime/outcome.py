@@ -1,0 +1,163 @@
+"""What comes out of steps and runs: states, failures, usage, and the plain JSON they are made of.
+
+A step ends as a `TaskState`, a run as an `Outcome`. Both are values: later templates, the result
+of `compozy run --json`, the artifacts and the Prefect states are all read from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from compozy_prefect.compiler.plan import Json
+from compozy_prefect.errors import OutputInvalid, RunError, TemplateError
+from compozy_prefect.runtime.llm.client import Usage
+
+SUCCESS, FAILED, TIMED_OUT, CANCELED = "SUCCESS", "FAILED", "TIMED_OUT", "CANCELED"
+RUNNING = "RUNNING"
+
+TIMEOUT_CODE = "TIMEOUT"
+CANCELED_CODE = "CANCELED"
+_MAX_DEPTH = 200  # containers in containers; beyond it, JSON readers elsewhere give up
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error of a step or a run (language.md §14, end). `details` is JSON."""
+
+    message: str
+    code: str
+    details: dict[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        return {"message": self.message, "code": self.code, "details": self.details}
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """The failure that an exception stands for; an unforeseen one keeps its type's name."""
+        if isinstance(error, RunError):
+            return cls(error.message, error.code, dict(error.details))
+        if isinstance(error, TemplateError):
+            return cls(error.message, error.code, {"expression": error.template})
+        if isinstance(error, TimeoutError):
+            return cls(str(error) or "the time is up", TIMEOUT_CODE)
+        name = type(error).__name__
+        return cls(f"{name}: {error}" if str(error) else name, RunError.code, {"type": name})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """How one task of the YAML ended.
+
+    `parent` is the key of its container. `handled` says that the task failed and its
+    `on_error.next` took over; the workflow is FAILED all the same (language.md §2.3).
+    """
+
+    id: str
+    type: str
+    status: str
+    input: Json = None
+    output: Json = None
+    error: Failure | None = None
+    parent: str | None = None
+    handled: bool = False
+    usage: Usage | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.status == SUCCESS
+
+    def for_templates(self) -> dict[str, Json]:
+        """The entry of `.tasks` (language.md §11.3)."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "input": self.input,
+            "output": self.output,
+            "error": self.error and self.error.to_json(),
+            "children": {},
+            "handled": self.handled,
+        }
+
+    def to_json(self) -> dict[str, Json]:
+        """The entry of `tasks` in `compozy run --json`."""
+        return {
+            "status": self.status,
+            "type": self.type,
+            "output": self.output,
+            "error": self.error and self.error.to_json(),
+            "parent": self.parent,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its input with the defaults, its output, and the tasks that ran, in order."""
+
+    status: str
+    input: Json
+    output: Json = None
+    error: Failure | None = None
+    tasks: dict[str, TaskState] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        total = Usage()
+        for state in self.tasks.values():
+            if state.usage is not None:
+                total = total + state.usage
+        return total
+
+
+def plain(value: Any) -> Json:
+    """`value` as JSON: datetimes become RFC 3339 text, tuples lists, numbers int or float.
+
+    Raises OutputInvalid for what JSON cannot hold, naming where it stands.
+    """
+    return _plain(value, "", 0)
+
+
+def _plain(value: Any, at: str, depth: int) -> Json:
+    if value is None or value.__class__ in (str, bool, int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise OutputInvalid(f"{_where(at)} is {value}, which JSON cannot hold")
+        return float(value)
+    if depth > _MAX_DEPTH:
+        raise OutputInvalid(f"{_where(at)} is nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item, f"{at}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{at}[{i}]", depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, (bool, int, str)):  # subclasses, such as enumerations
+        base = bool if isinstance(value, bool) else int if isinstance(value, int) else str
+        return base.__new__(base, value)
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    raise OutputInvalid(f"{_where(at)} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return "null" if key is None else str(key)
+
+
+def _where(at: str) -> str:
+    return f"the value at {at}" if at else "the value"
+
+
+def rfc3339(moment: datetime) -> str:
+    """A datetime as RFC 3339 text in UTC, ending in `Z`; a naive one is taken as UTC."""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,96 @@
+"""What a run needs from outside: models, mocks, the environment and the clock.
+
+Everything here can be faked without a network (design.md, no. 11), and nothing else may be.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from compozy_prefect.runtime.llm.client import ModelClient
+from compozy_prefect.runtime.mocks import MockedClient, Mocks
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The outside world of one run, or of many.
+
+    `env` is the process environment under the `.env` file (language.md §1.4); `client` answers
+    agents, mocked ones included; `now` is read once an attempt of a step.
+    """
+
+    client: ModelClient
+    mocks: Mocks | None = None
+    offline: bool = False
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    now: Callable[[], datetime] = _now
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        offline: bool = False,
+        mocks: Mocks | None = None,
+        env: Mapping[str, str] | None = None,
+        client: ModelClient | None = None,
+    ) -> Services:
+        """Services with the usual parts.
+
+        `env` is the process environment unless given. `client` replaces the provider (or, with
+        `offline`, the offline model); mocks stand before it.
+        """
+        if client is None:
+            client = _client(offline)
+        if mocks is not None:
+            client = MockedClient(mocks, client)
+        return cls(client, mocks, offline, dict(os.environ if env is None else env))
+
+    @classmethod
+    def from_environment(cls, env_dir: Path | None = None) -> Services:
+        """Services of a deployed run, which a worker started and no command line configured.
+
+        `COMPOZY_OFFLINE=1` answers agents offline, `COMPOZY_MOCKS` names a mocks file; the `.env`
+        in `env_dir` lies over the process environment. Raises UsageError for a bad mocks file.
+        """
+        env = dict(os.environ)
+        if env_dir is not None:
+            env |= _dotenv(env_dir / ".env")
+        path = env.get("COMPOZY_MOCKS", "").strip()
+        return cls.create(
+            offline=env.get("COMPOZY_OFFLINE", "").strip().lower() in ("1", "true", "yes"),
+            mocks=Mocks.from_file(path) if path else None,
+            env=env,
+        )
+
+    def asks_a_provider(self, agent: str, action: str) -> bool:
+        """Whether this action of an agent would be answered by a provider, which needs a key."""
+        mocked = self.mocks is not None and self.mocks.has_agent(agent, action)
+        return not self.offline and not mocked
+
+
+def _client(offline: bool) -> ModelClient:
+    # Imported late: LiteLLM takes seconds, and a run with neither agents nor a network none.
+    if offline:
+        from compozy_prefect.runtime.llm.offline import OfflineClient
+
+        return OfflineClient()
+    from compozy_prefect.runtime.llm.providers import LiteLLMClient
+
+    return LiteLLMClient()
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    from compozy_prefect.diagnostics import SourceText
+    from compozy_prefect.language.dotenv import read_env
+
+    if not path.is_file():
+        return {}
+    return read_env(SourceText(path.name, path.read_text("utf-8", "replace")))[0]

@@ -1,0 +1,115 @@
+"""A tool and its input → the tool's result, validated on both sides (language.md §6.1).
+
+In this version a tool answers through a mocks file only; executors hang themselves in here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from compozy_prefect.compiler.plan import Json, ToolPlan
+from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
+from compozy_prefect.runtime import schemas
+from compozy_prefect.runtime.mocks import Answer, Mocks
+
+_NETWORK = "http"  # the type of tools that are of no use without a network
+
+
+async def call(
+    tool: ToolPlan, input: dict[str, Any], *, mocks: Mocks | None = None, offline: bool = False
+) -> Json:
+    """The tool's result as an object.
+
+    `input` is the rendered `with` of the step and is laid over the tool's own `with`. Raises
+    InputInvalid and OutputInvalid with the violations in the details, and ToolFailed: what the
+    mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
+    """
+    given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
+    wrong = schemas.violations(given, tool.input_schema)
+    if wrong:
+        raise InputInvalid(
+            f"the input of tool `{tool.id}` breaks its schema: {_all(wrong)}",
+            details={"tool": tool.id, "violations": wrong},
+        )
+    mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
+    if mocked is None:
+        raise _absent(tool, offline)
+    raw = await _mocked(tool, mocked)
+    result = as_object(raw)
+    wrong = _broken(raw, result, tool.output_schema)
+    if wrong:
+        raise OutputInvalid(
+            f"the result of tool `{tool.id}` breaks its output schema: {_all(wrong)}",
+            details={"tool": tool.id, "violations": wrong},
+        )
+    return result
+
+
+def as_object(result: Json) -> Json:
+    """The result rules: an object as it is, null as `{}`, anything else as `{value: …}`."""
+    if isinstance(result, dict):
+        return result
+    return {} if result is None else {"value": result}
+
+
+def merged(under: Json, over: Json) -> Json:
+    """`over` laid over `under`: maps merge key by key, everything else is replaced."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    out = dict(under)
+    for key, item in over.items():
+        out[key] = merged(out[key], item) if key in out else item
+    return out
+
+
+async def _mocked(tool: ToolPlan, answer: Answer) -> Json:
+    try:
+        async with asyncio.timeout(tool.timeout or None):
+            await asyncio.sleep(answer.delay)
+    except TimeoutError:
+        raise ToolFailed(
+            f"tool `{tool.id}` did not answer within {tool.timeout:g} s",
+            code="TOOL_TIMEOUT",
+            details={"tool": tool.id, "timeout_seconds": tool.timeout},
+        ) from None
+    if answer.error is not None:
+        raise ToolFailed(answer.error, details={"tool": tool.id})
+    return answer.output
+
+
+def _broken(raw: Json, result: Json, schema: Json) -> list[str]:
+    """A schema may describe what the tool gives or the object that is made of it."""
+    wrong = schemas.violations(result, schema)
+    if not wrong or raw is result:
+        return wrong
+    about_raw = schemas.violations(raw, schema)
+    if not about_raw:
+        return []
+    of = schema.get("type") if isinstance(schema, dict) else None
+    return wrong if of in (None, "object") else about_raw
+
+
+def _absent(tool: ToolPlan, offline: bool) -> ToolFailed:
+    kind = f"tool `{tool.id}` (type {tool.type})"
+    if offline:
+        why = "needs the network" if tool.type == _NETWORK else "would run for real"
+        message = (
+            f"{kind} is refused with --offline: it {why}, and the mocks do not name it; "
+            f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
+        )
+    else:
+        message = (
+            f"{kind} cannot run: this version runs tools through mocks only; "
+            f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
+        )
+    return ToolFailed(
+        message,
+        code="TOOL_NOT_FOUND",
+        details={"tool": tool.id, "offline": offline},
+        retryable=False,
+    )
+
+
+def _all(wrong: list[str]) -> str:
+    return "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
