@@ -1,0 +1,75 @@
+"""The `compozy` command: parses, calls, prints; what it says is decided elsewhere.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the run failed or the
+project is invalid, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compozy_prefect.errors import CompozyError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; no traceback is shown without `--debug`."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    # Looked for here as well, since parsing itself may fail.
+    debug = "--debug" in tokens
+    try:
+        from compozy_prefect.cli.app import launch
+
+        code = launch(tokens)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads any more (`compozy plan | head`): not worth a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as fault:
+        from compozy_prefect.errors import CompozyError
+
+        if debug:
+            traceback.print_exc()
+        if isinstance(fault, CompozyError):
+            return _explained(fault)
+        if isinstance(fault, OSError):
+            _say(f"error: {_reason(fault)}")
+            return FAILED
+        if not debug:
+            _say(f"error: {type(fault).__name__}: {fault}")
+            _say("This is a bug in compozy-prefect. Run it again with --debug to see where.")
+        return FAILED
+
+
+def _explained(fault: CompozyError) -> int:
+    from compozy_prefect.errors import ProjectInvalid, UsageError
+
+    if isinstance(fault, ProjectInvalid):
+        from compozy_prefect.cli.output import print_diagnostics
+
+        print_diagnostics(fault.diagnostics, fault.sources)
+        return FAILED
+    _say(f"error: {fault}")
+    return USAGE if isinstance(fault, UsageError) else FAILED
+
+
+def _reason(fault: OSError) -> str:
+    where = f"{fault.filename}: " if fault.filename else ""
+    return f"{where}{fault.strerror or fault}"
+
+
+def _say(text: str) -> None:
+    from compozy_prefect.diagnostics import printable
+
+    print(printable(text), file=sys.stderr)

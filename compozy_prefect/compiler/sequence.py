@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from compozy_prefect.language.models.task import Task, Transition
 
@@ -91,7 +92,7 @@ def sequence(tasks: list[Task], default_error: Transition | None = None) -> Sequ
     else:
         handlers = set(failure.values())
         line = [task for task in unique.values() if task.id not in handlers]
-        for task, following in zip(line, line[1:], strict=False):
+        for task, following in pairwise(line):
             if not task.final:
                 success[task.id] = following.id
         start = line[0].id if line else (tasks[0].id if tasks else "")

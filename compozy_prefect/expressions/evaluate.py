@@ -284,9 +284,7 @@ class Compiler:
                 raise self.fault(node, FUNCTION, f"no template is defined as {node.name!r}")
             body, slots = found
             if frame.depth >= MAX_TEMPLATE_DEPTH:
-                raise self.fault(
-                    node, LIMIT, f"the template {node.name!r} invokes itself too often"
-                )
+                raise self.fault(node, LIMIT, f"the template {node.name!r} invokes itself for ever")
             self.step(frame, node)
             value = value_of(frame) if value_of is not None else None
             inner = Frame(value, frame.environment, slots)  # `$` is the argument in a template
@@ -333,13 +331,11 @@ class Compiler:
         }[node.op]
 
         def run(frame: Frame) -> bool:
-            a, b = left(frame), right(frame)
-            if a is None or b is None:
-                return False
             try:
-                return test(compare(a, b))
+                order = compare(left(frame), right(frame))
             except FunctionError as fault:
                 raise self.fault(node, FUNCTION, str(fault)) from None
+            return order is not None and test(order)  # null is neither less nor greater
 
         return run
 

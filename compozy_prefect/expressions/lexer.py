@@ -172,7 +172,7 @@ def _token(template: str, at: int, spaced: bool, before: Token | None) -> Token:
         found = _VAR.match(template, at)
         assert found is not None
         return Token("var", found.group()[1:], at, found.end(), spaced)
-    # A sign belongs to a number only where a value may begin: `seq 3 -1 1`, but not `a -1` in `a-1`.
+    # A sign belongs to a number only where a value may begin: in `seq 3 -1 1`, not in `a-1`.
     signed = char in "+-" and not joined and template[at + 1 : at + 2].isdigit()
     if char.isdigit() or signed:
         number = _NUMBER.match(template, at)

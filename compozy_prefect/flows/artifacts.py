@@ -1,4 +1,4 @@
-"""The outcome of a run → what the Prefect UI shows of it: its output, and the tokens of each step."""
+"""The outcome of a run → artifacts in the Prefect UI: its output, and the tokens of each step."""
 
 from __future__ import annotations
 

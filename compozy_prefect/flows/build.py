@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect import Flow
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import State
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
@@ -37,18 +37,19 @@ def build_flow(plan: Plan, workflow_id: str) -> Flow[..., Any]:
     body.__name__ = body.__qualname__ = re.sub(r"\W", "_", workflow_id)
     body.__doc__ = types.docstring(workflow)
     body.__signature__ = types.signature(workflow.input_schema)  # type: ignore[attr-defined]
-    return Flow(body, **flow_options(plan, workflow_id))
+    return Flow(body, name=workflow_id, **flow_options(plan, workflow_id))
 
 
 def flow_options(plan: Plan, workflow_id: str) -> dict[str, Any]:
-    """The arguments of `@flow`, for flows built here and for emitted modules alike.
+    """The arguments of `@flow` beside `name`, for flows built here and for emitted modules alike.
+
+    The name is written out in emitted modules, where `prefect deploy` reads it.
 
     Parameters are not validated by Prefect: the JSON Schema is checked inside the flow, which
     coerces nothing, and a `$ref` in the input is data, where Prefect would load a block.
     """
     workflow = workflow_of(plan, workflow_id)
     return {
-        "name": workflow_id,
         "version": plan.hash,
         "description": workflow.description or workflow.name or workflow_id,
         "flow_run_name": _namer(workflow_id),

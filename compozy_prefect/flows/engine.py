@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import Task
-from prefect.client.schemas.objects import TaskRunResult
+from prefect.client.schemas.objects import RunInput, TaskRunResult
 from prefect.events.worker import EventsWorker
 from prefect.serializers import JSONSerializer
 from prefect.states import Cancelled
@@ -61,7 +61,8 @@ class Cancellation:
         if self.reason is not None:
             self._body.cancel()
         try:
-            return await self._body
+            result: _T = await self._body
+            return result
         except asyncio.CancelledError:
             if self.reason is None:
                 raise
@@ -98,7 +99,7 @@ async def run_task(
     draws the edge between the two in the UI; the task's function must take it as a parameter.
     This is `prefect.task_engine.run_task_async` with our engine in it.
     """
-    edge = {TaskRunResult(id=after)} if after is not None else set()
+    edge: set[RunInput] = {TaskRunResult(id=after)} if after is not None else set()
     engine = _StepEngine(task=task, parameters={"after": None}, cancellation=cancellation)
     async with engine.start(task_run_id=task_run_id, dependencies={"after": edge}):
         while engine.is_running():

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,19 +19,21 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Failed, State
+from prefect.states import Cancelled, Failed
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan, pointer
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
-from compozy_prefect.flows import artifacts, steps
+from compozy_prefect.flows import artifacts
 from compozy_prefect.flows.engine import Cancellation
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import schemas, templates
+from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.outcome import (
     CANCELED,
@@ -56,12 +58,14 @@ class WorkflowFailed(RunError):
 class Session:
     """What `flows.run` gives to the flow runs it starts, and what it takes back: `outcome`.
 
-    A run that a worker started has none, and configures itself from the environment.
+    `on_signals` is around the body of the flow: Prefect's engine takes SIGTERM for itself before.
+    A run that a worker started has no session, and configures itself from the environment.
     """
 
     services: Services
     observer: Observer | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    on_signals: Callable[[], AbstractContextManager[None]] = nullcontext
     outcome: Outcome | None = None
 
 
@@ -97,7 +101,8 @@ async def execute(
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
     execution = _Execution(plan, workflow, flow_run.id, given, session)
     client = flow_context.client
-    with _watching(client, flow_run.id, session.cancellation):
+    assert isinstance(client, PrefectClient)  # the flow is async
+    with session.on_signals(), _watching(client, flow_run.id, session.cancellation):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
     await artifacts.publish(client, flow_run, workflow_id, outcome)
@@ -143,8 +148,8 @@ class _Execution:
         try:
             self.input = check_input(self.workflow, self.input)
             scope = self._scope()
-            redactor = scope.redactor
-            await self._walk(scope)
+            redactor = Redactor(_keys(scope))
+            await self._walk(scope, redactor)
             output = self._output(scope)
         except RunError as fault:
             self.failure = self.failure or Failure.of(fault)
@@ -160,39 +165,34 @@ class _Execution:
         reason = self.session.cancellation.reason or "cancelled"
         return Outcome(CANCELED, self.input, None, Failure(reason, CANCELED_CODE), self.states)
 
-    def _scope(self) -> steps.Scope:
-        services = self.session.services
-        bare = RunContext(
-            self.plan, self.workflow, str(self.run_id), self.input, services.env, self.started
-        )
-        scope = steps.Scope(
-            root=self.run_id,
-            flow_run=self.run_id,
-            workflow=self.workflow,
-            spans=self.plan.spans,
-            context=bare,
-            services=services,
-            redactor=Redactor(()),
-            cancellation=self.session.cancellation,
-        )
-        env = services.env
+    def _scope(self) -> Scope:
+        """What the steps see: the workflow's env, rendered, lies over that of the services."""
+        env = self.session.services.env
+        scope = self._scope_with(env)
         if self.workflow.env:
-            seen, environment = bare.for_workflow(), scope.environment(env)
+            seen, environment = scope.context.for_workflow(), scope.environment(env)
             at = pointer("workflows", self.workflow.id, "env")
-            env = dict(env) | {
-                name: templates.render_text(
-                    value, seen, environment, at + pointer(name), self.plan.spans
-                )
-                for name, value in self.workflow.env.items()
-            }
+            scope = self._scope_with(
+                dict(env)
+                | {
+                    name: templates.render_text(
+                        value, seen, environment, at + pointer(name), self.plan.spans
+                    )
+                    for name, value in self.workflow.env.items()
+                }
+            )
+        return scope
+
+    def _scope_with(self, env: Mapping[str, str]) -> Scope:
         context = RunContext(
             self.plan, self.workflow, str(self.run_id), self.input, env, self.started
         )
-        scope = replace(scope, context=context)
-        return replace(scope, redactor=Redactor(_keys(scope)))
+        return Scope(self.workflow, self.plan.spans, context, self.session.services)
 
-    async def _walk(self, scope: steps.Scope) -> None:
+    async def _walk(self, scope: Scope, redactor: Redactor) -> None:
         log = get_run_logger()
+        cancellation = self.session.cancellation
+        runner = StepRunner(self.run_id, self.run_id, scope, redactor, cancellation)
         current, given = self.workflow.start, dict[str, Json]()
         visits: dict[str, int] = {}
         after: UUID | None = None
@@ -207,10 +207,10 @@ class _Execution:
             visits[step.path] = visit = visits.get(step.path, 0) + 1
             self.watched.tell("step_started", step)
             try:
-                state, after = await steps.run_step(scope, step, given, visit=visit, after=after)
+                state, after = await runner.run(step, given, visit=visit, after=after)
             except asyncio.CancelledError:
                 self.watched.tell("step_finished", step, CANCELED, 0.0, None)
-                reason = scope.cancellation.reason or "cancelled"
+                reason = cancellation.reason or "cancelled"
                 failure = Failure(reason, CANCELED_CODE)
                 self.states[step.id] = TaskState(step.id, step.type, CANCELED, error=failure)
                 raise
@@ -243,7 +243,7 @@ class _Execution:
                 f"task `{step.id}` failed: {state.error.message}", state.error.code, details
             )
 
-    def _output(self, scope: steps.Scope) -> Json:
+    def _output(self, scope: Scope) -> Json:
         if self.workflow.outputs is None:
             return self._all_outputs()
         status = SUCCESS if self.failure is None else FAILED
@@ -264,26 +264,20 @@ class _Execution:
         return {name: {"output": state.output} for name, state in self.states.items()}
 
 
-def _keys(scope: steps.Scope) -> Iterator[str]:
+def _keys(scope: Scope) -> Iterator[str | None]:
     """The keys of the workflow's models, as far as they are known: what must not be shown."""
-    from compozy_prefect.runtime.llm.providers import required_variable
+    from compozy_prefect.runtime.llm.providers import resolve_key
 
-    env = scope.context.env
+    seen = scope.context.for_workflow()
     for agent in scope.workflow.agents.values():
-        layered = dict(env) | {k: v for k, v in agent.env.items() if "{{" not in v}
-        name = required_variable(agent.model.provider)
-        if name:
-            yield layered.get(name, "")
-        if agent.model.api_key:
-            # One that cannot be rendered yet is reported by the step that needs it.
-            with suppress(RunError):
-                yield templates.render_text(
-                    agent.model.api_key,
-                    scope.context.for_workflow() | {"env": layered},
-                    scope.environment(layered),
-                    "",
-                    {},
-                )
+        env = dict(scope.context.env) | {k: v for k, v in agent.env.items() if "{{" not in v}
+        # A key that is missing or cannot be rendered yet is told by the step that needs it.
+        with suppress(RunError):
+            yield resolve_key(agent.model, None, env)
+        with suppress(RunError):
+            yield templates.render_text(
+                agent.model.api_key, seen | {"env": env}, scope.environment(env), "", {}
+            )
 
 
 def _state(outcome: Outcome) -> Json | State[Any]:
@@ -302,7 +296,8 @@ def _watching(
 ) -> Iterator[None]:
     """Looks now and then whether somebody asked the server to cancel the run.
 
-    Nothing else tells an in-process run (prefect-facts.md §9). Short runs end before the first look.
+    Nothing else tells an in-process run (prefect-facts.md §9). A short run ends before the first
+    look.
     """
 
     async def watch() -> None:

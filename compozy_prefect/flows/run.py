@@ -12,19 +12,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.flow_engine import run_flow_async
 from prefect.settings import get_current_settings
-from prefect.states import Pending, State
+from prefect.states import Pending
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
@@ -87,12 +87,14 @@ async def run(
     services: Services,
     observer: Observer | None = None,
     cancellation: Cancellation | None = None,
+    on_signals: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
     A workflow that fails gives a result, no exception. Raises InputInvalid before anything starts
     when the input breaks the workflow's schema, UsageError for an unknown workflow, and
-    ServerUnavailable when the Prefect server cannot be reached or refuses the run.
+    ServerUnavailable when the Prefect server cannot be reached or refuses the run. `on_signals`
+    is entered around the body of the flow, where Prefect's engine has taken SIGTERM for itself.
     """
     workflow = workflow_of(plan, workflow_id)
     checked = check_input(workflow, input)
@@ -101,7 +103,7 @@ async def run(
             f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
             "with a run; give large data by reference, as a path or a URL"
         )
-    session = Session(services, observer, cancellation or Cancellation())
+    session = Session(services, observer, cancellation or Cancellation(), on_signals)
     watched = Watched(observer)
     started = time.monotonic()
     api_url = _api_url()
@@ -149,7 +151,18 @@ def run_sync(
     cancellation = Cancellation()
 
     async def main() -> RunResult:
-        with _signals(cancellation):
+        loop = asyncio.get_running_loop()
+
+        def interrupt() -> None:
+            if cancellation.reason is not None:
+                sys.stderr.flush()
+                os._exit(INTERRUPTED_CODE)
+            cancellation.request(INTERRUPTED)
+
+        def on_signals() -> AbstractContextManager[None]:
+            return _handled(loop, interrupt)
+
+        with on_signals():
             return await run(
                 plan,
                 workflow_id,
@@ -157,6 +170,7 @@ def run_sync(
                 services=services,
                 observer=observer,
                 cancellation=cancellation,
+                on_signals=on_signals,
             )
 
     return asyncio.run(main())
@@ -230,25 +244,18 @@ def _unavailable(api_url: str, fault: Exception) -> ServerUnavailable:
 
 
 @contextmanager
-def _signals(cancellation: Cancellation) -> Iterator[None]:
-    """SIGINT and SIGTERM cancel; a second one ends the process without another word."""
-    loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        if cancellation.reason is not None:
-            sys.stderr.flush()
-            os._exit(INTERRUPTED_CODE)
-        cancellation.request(INTERRUPTED)
-
-    taken = []
+def _handled(loop: asyncio.AbstractEventLoop, interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `interrupt`; what handled them before does so again afterwards."""
+    before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
+        previous = signal.getsignal(number)
         try:
             loop.add_signal_handler(number, interrupt)
         except (NotImplementedError, RuntimeError, ValueError):
             continue  # Windows, or not the main thread
-        taken.append(number)
+        before[number] = previous
     try:
         yield
     finally:
-        for number in taken:
-            loop.remove_signal_handler(number)
+        for number, previous in before.items():
+            signal.signal(number, previous)

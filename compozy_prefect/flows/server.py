@@ -161,7 +161,9 @@ def apply(server: Server) -> None:
             profiles = server_settings.profiles_path(os.environ)
             if profiles.is_file():
                 os.environ["PREFECT_PROFILES_PATH"] = str(profiles.absolute())
-        os.environ["PREFECT_HOME"] = str(server_home(os.environ).path)
+        home = server_home(os.environ).path
+        os.environ["COMPOZY_HOME"] = str(home.parent)  # absolute: children may run elsewhere
+        os.environ["PREFECT_HOME"] = str(home)
         os.environ[_MANAGED] = server.api_url
     else:
         os.environ.pop(_MANAGED, None)
@@ -184,9 +186,8 @@ def _start(home: Home, wanted: int | None, tell: Notify) -> Server:
             end(process, home, timeout=STOP_SECONDS)
         first = not home.database.exists()
         check_room(home, ROOM_FIRST if first else ROOM)
-        tell(
-            f"starting {'a local Prefect server (first use)' if first else 'the local Prefect server'}…"
-        )
+        which = "a local Prefect server (first use)" if first else "the local Prefect server"
+        tell(f"starting {which}…")
         process = launch(home, wanted, before.port if before else 0)
     tell(f"the local Prefect server is at http://{HOST}:{process.port}")
     return _server(process)

@@ -8,6 +8,7 @@ that is bound and listening before it starts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -33,6 +34,7 @@ from compozy_prefect.flows.server_state import (
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # the first start migrates an empty database: 20 s on two slow cores
 PROBE_SECONDS = 2.0
+LINGER_SECONDS = 1.0  # a killed process is gone from the table before its sockets are
 
 # A full disk is better told before than found in a half-migrated database. The first start writes
 # the database (5 MB) and a copy of the UI (17 MB).
@@ -90,8 +92,9 @@ def launch(home: Home, wanted: int | None, last: int) -> Process:
             pass_fds=[listener.fileno()],
             start_new_session=True,  # Ctrl-C and the end of the terminal do not reach it
         )
-    process = look(child.pid, home) or Process(child.pid, "", port)
+    process = Process(child.pid, "", port)
     try:
+        process = _identify(child, home)
         remember(process, home, ready=False)
         _wait_for_new(child, port, home)
         remember(process, home)
@@ -104,6 +107,16 @@ def launch(home: Home, wanted: int | None, last: int) -> Process:
         raise
     child.returncode = 0  # it is on its own now: no warning that a child is still running
     return process
+
+
+def _identify(child: subprocess.Popen[bytes], home: Home) -> Process:
+    """The child as the process table shows it; its command line comes a moment after the exec."""
+    deadline = time.monotonic() + 5
+    while child.poll() is None and time.monotonic() < deadline:
+        if (process := look(child.pid, home)) is not None:
+            return process
+        time.sleep(0.005)
+    raise ServerUnavailable(f"The local Prefect server did not start{_last_words(home)}")
 
 
 def _wait_for_new(child: subprocess.Popen[bytes], port: int, home: Home) -> None:
@@ -131,14 +144,9 @@ def _listener(wanted: int | None, last: int) -> socket.socket:
     Keeping the last port lets runs that outlived a server find the next one where it was.
     """
     for port in (wanted,) if wanted else (last, 0):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, port))
-            listener.listen(2048)  # now, not only bound: the port is nobody else's from here on
-            return listener
+            return _listen(port)
         except (OSError, OverflowError) as error:
-            listener.close()
             if port == wanted:
                 reason = getattr(error, "strerror", None) or str(error)
                 raise ServerUnavailable(
@@ -147,6 +155,23 @@ def _listener(wanted: int | None, last: int) -> socket.socket:
                     "to have a free one chosen."
                 ) from error
     raise ServerUnavailable(f"No port is free on {HOST} for the local Prefect server.")
+
+
+def _listen(port: int) -> socket.socket:
+    """Binds and listens at once: from here on the port is nobody else's."""
+    deadline = time.monotonic() + LINGER_SECONDS
+    while True:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, port))
+            listener.listen(2048)
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def environment(user: Mapping[str, str], home: Home, port: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compozy_prefect.diagnostics import Span, error
 from compozy_prefect.language import selectors
@@ -44,6 +44,7 @@ class Reference:
     origin: Scalar
     offset: int
     resource: tuple[str, str] = ("", "")
+    ignored: str = ""  # a merge option that means nothing
 
     def __str__(self) -> str:
         kind = f"{self.resource[0]}::{self.resource[1]}." if self.scope == "resource" else ""
@@ -78,13 +79,14 @@ _REF_EXAMPLE = 'write $ref: local::tools.#(id=="search")'
 
 def parse_ref(value: Scalar) -> Reference:
     text = _text(value, "$ref")
-    text, options = _split_options(value, text)
-    return _reference(value, text, 0, options, _REF_EXAMPLE)
+    text, options, ignored = _split_options(value, text)
+    reference = _reference(value, text, 0, options, _REF_EXAMPLE)
+    return replace(reference, ignored=ignored) if ignored else reference
 
 
 def parse_use(value: Scalar) -> tuple[str, Scalar, Reference]:
     text = _text(value, "$use")
-    text, options = _split_options(value, text)
+    text, options, ignored = _split_options(value, text)
     match = _USE.match(text)
     if match is None:
         raise Broken(
@@ -95,7 +97,7 @@ def parse_use(value: Scalar) -> tuple[str, Scalar, Reference]:
         span = value.span_of(*match.span("kind"))
         raise Broken("CZ203", f'$use knows no "{kind}"', span, listed(kind, KINDS))
     reference = _reference(value, match["body"], match.start("body"), options, _USE_EXAMPLE)
-    return kind, value, reference
+    return kind, value, replace(reference, ignored=ignored) if ignored else reference
 
 
 def _text(value: Scalar, name: str) -> str:
@@ -109,10 +111,10 @@ def _text(value: Scalar, name: str) -> str:
     return text
 
 
-def _split_options(value: Scalar, text: str) -> tuple[str, Options]:
+def _split_options(value: Scalar, text: str) -> tuple[str, Options, str]:
     at = text.rfind("!merge")
     if at < 0 or text.count('"', 0, at) % 2 or text.count("'", 0, at) % 2:
-        return text, Options()
+        return text, Options(), ""
     match = _OPTIONS.search(text)
     if match is None:
         hint = "write !merge:<deep,first> at the end"
@@ -121,13 +123,16 @@ def _split_options(value: Scalar, text: str) -> tuple[str, Options]:
         )
     strategy: str | None = None
     conflict: str | None = None
+    ignored = ""
     # Each word is tried as strategy, then as key_conflict; other words are ignored (§10.1).
     for word in (w.strip() for w in match["words"].split(",")):
         if word in MAP_STRATEGIES and strategy is None:
             strategy = word
         elif word in CONFLICTS and conflict is None:
             conflict = word
-    return text[: match.start()], Options(strategy, conflict or "replace")
+        elif word:
+            ignored = word
+    return text[: match.start()], Options(strategy, conflict or "replace"), ignored
 
 
 def _reference(value: Scalar, text: str, offset: int, options: Options, example: str) -> Reference:

@@ -8,6 +8,7 @@ A directive that cannot be resolved has a diagnostic, and stays in the tree as i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language import directives, selectors
 from compozy_prefect.language.directives import DIRECTIVES, Broken, Reference
 from compozy_prefect.language.merge import (
+    CONFLICTS,
     LIST_STRATEGIES,
     MAP_STRATEGIES,
     Collision,
@@ -26,11 +28,14 @@ from compozy_prefect.language.merge import (
 from compozy_prefect.language.nodes import File, Mapping, Node, Scalar, Sequence
 from compozy_prefect.language.source import MAX_DEPTH
 
-MAX_NESTED = 120  # levels of text and references inside one another while resolving
+MAX_NESTED = 240  # levels while resolving, each about two frames of Python's stack …
+_PER_REFERENCE, _PER_SEARCH = 2, 7  # … and what a reference, and one inside a search, count as
 MAX_VALUES = 1_000_000  # nodes of a resolved document, counted as if references were copies
 
 # Below these keys a `$ref` without a scope is JSON Schema's own (§9).
 _SCHEMA_KEYS = frozenset(("schemas", "schema", "input", "output", "properties", "$defs"))
+
+_TOO_DEEP = "references lead to references too many times over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +54,17 @@ class Scopes:
 def resolve(document: Mapping, *, scopes: Scopes) -> tuple[Node, list[Diagnostic]]:
     """The document without directives, and what was wrong with them."""
     resolver = _Resolver(scopes)
-    result = resolver.evaluate(document, 0, False)
+    try:
+        result = resolver.evaluate(document, 0, False)
+    except RecursionError:  # called from so deep a stack that MAX_NESTED was too much
+        return document, [*resolver.found, error("CZ103", _TOO_DEEP, document.span)]
     return result.node, resolver.found
 
 
 class _Result(NamedTuple):
     node: Node
     height: int
-    count: int  # nodes, as if what is shared were copied
+    weight: int  # nodes, as if what is shared were copied
 
 
 _SCALAR_SIZE = (0, 1)
@@ -72,8 +80,10 @@ class _Resolver:
         self.trail: list[str] = []  # the references being followed
         self.level = 0
         self.full = False
+        self.all_documents = False  # whether those of the registry are in, too
         self.documents: dict[int, Mapping] = {id(scopes.local.file): scopes.local}
-        self.projects: dict[int, Sequence] = {}
+        self.models: dict[int, Sequence] = {}
+        self.indexes: selectors.Indexes = {}
         self.derived: dict[tuple[int, str], Mapping] = {}
         if scopes.global_ is not None:
             self.documents[id(scopes.global_.file)] = scopes.global_
@@ -88,7 +98,9 @@ class _Resolver:
         if known is not None:
             return known[1]
         if level > MAX_NESTED:
-            self._report("CZ103", f"nested more than {MAX_NESTED} levels deep", node)
+            if not self.full:
+                self.full = True
+                self._report("CZ103", _TOO_DEEP, node)
             return _Result(node, 0, 1)
         self.active[id(node)] = ""
         if isinstance(node, Mapping):
@@ -101,7 +113,7 @@ class _Resolver:
             assert isinstance(node, Sequence)
             result = self._list(node, level, schema)
         del self.active[id(node)]
-        if result.height > MAX_DEPTH or result.count > MAX_VALUES:
+        if result.height > MAX_DEPTH or result.weight > MAX_VALUES:
             result = self._too_much(node, result)
         self.done[id(node)] = (node, result)
         self.done[id(result.node)] = (result.node, result)
@@ -116,7 +128,7 @@ class _Resolver:
                 continue
             result = self.evaluate(value, level + 1, schema or name in _SCHEMA_KEYS)
             height = max(height, result.height)
-            count += result.count
+            count += result.weight
             if result.node is not value:
                 changed = changed or {}
                 changed[name] = result.node
@@ -135,7 +147,7 @@ class _Resolver:
                 continue
             result = self.evaluate(item, level + 1, schema)
             height = max(height, result.height)
-            count += result.count
+            count += result.weight
             if result.node is not item:
                 items[i] = result.node
                 changed = True
@@ -160,11 +172,14 @@ class _Resolver:
             return _Result(node, *_SCALAR_SIZE)
         known = self.done.get(id(node))
         if known is None:
-            children = node.entries.values() if isinstance(node, Mapping) else ()
-            children = node.items if isinstance(node, Sequence) else children
+            children: Iterable[Node] = ()
+            if isinstance(node, Mapping):
+                children = node.entries.values()
+            elif isinstance(node, Sequence):
+                children = node.items
             sizes = [self._sized(child) for child in children]
             height = max((size.height for size in sizes), default=0)
-            result = _Result(node, height + 1, 1 + sum(size.count for size in sizes))
+            result = _Result(node, height + 1, 1 + sum(size.weight for size in sizes))
             self.done[id(node)] = known = (node, result)
         return known[1]
 
@@ -182,7 +197,7 @@ class _Resolver:
             self._report(
                 "CZ205", f"{both} cannot stand in one map", key, "put one inside the other"
             )
-            return self._map_beside(node, level, schema)
+            return self._map(node, level, schema)
         try:
             if name == "$merge":
                 return self._merge(node, value, level, schema)
@@ -196,7 +211,7 @@ class _Resolver:
             return self._use(node, directives.parse_use(value), level, schema)
         except Broken as broken:
             self.found.append(broken.diagnostic)
-            return self._map_beside(node, level, schema)
+            return self._map(node, level, schema)
 
     @staticmethod
     def _belongs_to_schema(name: str, value: Node) -> bool:
@@ -207,17 +222,13 @@ class _Resolver:
             return True
         return name == "$ref" and "::" not in value.value
 
-    def _map_beside(self, node: Mapping, level: int, schema: bool) -> _Result:
-        """The map as it is written, with the directives among its other values resolved."""
-        return self._map(node, level, schema)
-
     def _ref(
         self, node: Mapping, name: str, reference: Reference, level: int, schema: bool
     ) -> _Result:
         target = self._follow(reference, level, schema)
-        siblings = self._siblings(node, name, level, schema)
-        if not siblings.entries:
+        if len(node.entries) == 1:
             return target
+        siblings = self._siblings(node, name, level, schema)
         if isinstance(target.node, Scalar) and target.node.value is None:
             return self._sized(siblings)
         if not isinstance(target.node, Mapping):
@@ -331,19 +342,27 @@ class _Resolver:
     def _follow(self, reference: Reference, level: int, schema: bool) -> _Result:
         """The value of a reference, resolved in the scope where it is written."""
         shown = str(reference)
-        self.level = level
-        target = self._find(reference)
+        if reference.ignored:
+            ignored = f"the merge option {reference.ignored} is not known and is ignored"
+            known = dict.fromkeys(MAP_STRATEGIES + CONFLICTS)
+            hint = directives.listed(reference.ignored, known)
+            self.found.append(warning("CZ205", ignored, reference.origin.span, hint))
+        outer, self.level = self.level, level
+        try:
+            target = self._find(reference)
+        finally:
+            self.level = outer
         if id(target) in self.active:
             start = self.trail.index(shown) if shown in self.trail else 0
             chain = [*self.trail[start:], shown]
             shown_chain = " → ".join(chain if chain[0] == shown else [*chain, chain[0]])
-            problem = "this refers to itself" if len(chain) <= 2 else "these refer to one another"
-            if len(chain) < 2:
+            problem = "these refer to one another"
+            if len(chain) == 1:
                 problem, shown_chain = "this refers to a value that it is a part of", shown
             raise Broken("CZ204", f"{problem}: {shown_chain}", reference.origin)
         self.trail.append(shown)
         try:
-            return self.evaluate(target, level + 1, schema)
+            return self.evaluate(target, level + _PER_REFERENCE, schema)
         finally:
             self.trail.pop()
 
@@ -368,7 +387,13 @@ class _Resolver:
         return found
 
     def _select(self, reference: Reference, root: Node) -> Node | selectors.Miss:
-        return selectors.select(reference.steps, root, enter=self._enter, origin=reference.origin)
+        return selectors.select(
+            reference.steps,
+            root,
+            enter=self._enter,
+            origin=reference.origin,
+            indexes=self.indexes,
+        )
 
     def _enter(self, node: Node) -> Node:
         """What a directive on the way of a path stands for; while it is being resolved, itself."""
@@ -377,7 +402,7 @@ class _Resolver:
             and id(node) not in self.active
             and not DIRECTIVES.keys().isdisjoint(node.entries)
         ):
-            return self.evaluate(node, self.level + 1, False).node
+            return self.evaluate(node, self.level + _PER_SEARCH, False).node
         return node
 
     def _root(self, reference: Reference) -> Mapping:
@@ -392,10 +417,12 @@ class _Resolver:
 
     def _document(self, file: File) -> Mapping:
         known = self.documents.get(id(file))
-        if known is None:
-            found = (m for m in (self.scopes.registry or {}).values() if m.file is file)
-            known = self.documents[id(file)] = next(found, self.scopes.local)
-        return known
+        if known is None and not self.all_documents:
+            self.all_documents = True
+            for document in (self.scopes.registry or {}).values():
+                self.documents.setdefault(id(document.file), document)
+            known = self.documents.get(id(file))
+        return known or self.scopes.local
 
     def _models(self, local: Mapping, project: Mapping) -> Mapping:
         """`global::models` looks at the workflow's models first, then at the project's (§10.2).
@@ -410,10 +437,10 @@ class _Resolver:
         mine, theirs = self._enter(mine), self._enter(theirs)
         if not isinstance(mine, Sequence) or not isinstance(theirs, Sequence):
             return local
-        both = self.projects.get(id(local))
+        both = self.models.get(id(local))
         if both is None:
             both = Sequence(mine.file, mine.start, mine.end, mine.items + theirs.items)
-            self.projects[id(local)] = both
+            self.models[id(local)] = both
         return Mapping(local.file, local.start, local.end, {"models": both}, {})
 
     def _resource(self, reference: Reference) -> Mapping:

@@ -195,13 +195,23 @@ def _test(match: re.Match[str]) -> Test:
 # --- following ------------------------------------------------------------------------------------
 
 
+# By the identity of a list and a key: the list, and its first items by the text of that key.
+Indexes = dict[tuple[int, str], tuple[Sequence, dict[str, Node] | None]]
+
+
 def select(
-    steps: tuple[Step, ...], root: Node, *, enter: Callable[[Node], Node], origin: Node
+    steps: tuple[Step, ...],
+    root: Node,
+    *,
+    enter: Callable[[Node], Node],
+    origin: Node,
+    indexes: Indexes | None = None,
 ) -> Node | Miss:
     """The node that `steps` lead to from `root`.
 
     `enter` is asked for what a map stands for before a step into it: a map may be a directive.
     What the path makes itself (a length, a list of matches) stands where `origin` does.
+    `indexes`, kept between calls on one project, spare the search of long lists.
     """
     node = root
     for i, step in enumerate(steps):
@@ -217,7 +227,9 @@ def select(
         if isinstance(step, Query):
             items = node.items
             if not step.every:
-                first = next((item for item in items if matches(step, item, enter)), None)
+                first = _indexed(step, node, indexes)
+                if first is None:
+                    first = next((item for item in items if matches(step, item, enter)), None)
                 if first is None:
                     return Miss(step, node)
                 node = first
@@ -233,6 +245,34 @@ def select(
             items = tuple(item for item in below_all if not isinstance(item, Miss))
         return Sequence(origin.file, origin.start, origin.end, items)
     return node
+
+
+def _indexed(query: Query, node: Sequence, indexes: Indexes | None) -> Node | None:
+    """The item that `#(key=="text")` finds; None when it has to be searched for.
+
+    Only lists whose items all have the key as text are indexed: then the first item with a
+    text is the first match.
+    """
+    if indexes is None or len(query.tests) != 1 or len(query.tests[0]) != 1:
+        return None
+    test = query.tests[0][0]
+    if test.op != "==" or len(test.path) != 1 or not isinstance(test.literal, str):
+        return None
+    key = test.path[0]
+    known = indexes.get((id(node), key))
+    if known is None:
+        known = indexes[id(node), key] = (node, _index(node, key))
+    return known[1].get(test.literal) if known[1] is not None else None
+
+
+def _index(node: Sequence, key: str) -> dict[str, Node] | None:
+    index: dict[str, Node] = {}
+    for item in node.items:
+        value = item.entries.get(key) if isinstance(item, Mapping) else None
+        if not isinstance(value, Scalar) or not isinstance(value.value, str):
+            return None
+        index.setdefault(value.value, item)
+    return index
 
 
 def matches(query: Query, item: Node, enter: Callable[[Node], Node]) -> bool:

@@ -93,7 +93,7 @@ class Mocks:
         root = _mapping(data, source, "")
         _known(root, ("agents", "tools"), source, "")
         agents: dict[str, dict[str, _Answers]] = {}
-        for agent, actions in _mapping(root.get("agents") or {}, source, "agents").items():
+        for agent, actions in _part(root, "agents", source).items():
             where = f"agents.{agent}"
             listed = _mapping(actions, source, where, 'action ids (or "*") and their answers')
             agents[agent] = {
@@ -102,7 +102,7 @@ class Mocks:
             }
         tools = {
             tool: _answers(answers, source, f"tools.{tool}")
-            for tool, answers in _mapping(root.get("tools") or {}, source, "tools").items()
+            for tool, answers in _part(root, "tools", source).items()
         }
         return cls(agents, tools)
 
@@ -275,6 +275,11 @@ def _answer(data: Any, source: str, where: str) -> Answer:
     _json(entry.get("output"), source, f"{where}.output")
     delay = _seconds(entry["delay"], source, f"{where}.delay") if "delay" in entry else 0.0
     return Answer(output=entry.get("output"), error=error, delay=delay, when=when)
+
+
+def _part(root: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+    part = root.get(name)
+    return {} if part is None else _mapping(part, source, name, "ids and their answers")
 
 
 def _mapping(

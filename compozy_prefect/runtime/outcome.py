@@ -97,7 +97,7 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: its input with the defaults, its output, and the tasks that ran, in order."""
+    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order."""
 
     status: str
     input: Json
@@ -135,9 +135,10 @@ def _plain(value: Any, at: str, depth: int) -> Json:
         return {_key(key): _plain(item, f"{at}.{key}", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{at}[{i}]", depth + 1) for i, item in enumerate(value)]
-    if isinstance(value, (bool, int, str)):  # subclasses, such as enumerations
-        base = bool if isinstance(value, bool) else int if isinstance(value, int) else str
-        return base.__new__(base, value)
+    if isinstance(value, str):  # of a subclass, such as an enumeration
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime):

@@ -26,7 +26,7 @@ _VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^\s"',;&}\])]+)"""
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), to)
     for pattern, to in (
-        (r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*", MARK),  # JWT
+        (r"\beyJ[\w-]{5,2000}\.[\w-]{5,4000}\.[\w-]*", MARK),  # JWT
         (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", MARK),  # AWS key id
         (r"\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,})", MARK),
         (r"\bxox[abeoprs]-[\w-]{8,}", MARK),  # Slack
@@ -45,7 +45,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             rf"\1\2{MARK}",
         ),
         # The word alone says little; what follows must look like a secret.
-        (r"(?i)\b(key)([\"']?\s*[:=]\s*[\"']?)(?=[\w./+=-]*\d)[\w./+=-]{12,}", rf"\1\2{MARK}"),
+        (r"(?i)\b(key)([\"']?\s*[:=]\s*[\"']?)(?=[\w./+=-]{0,60}\d)[\w./+=-]{12,}", rf"\1\2{MARK}"),
         (r"(?i)\b(?:sk|pk|rk)-[\w*-]{13,}", MARK),
         (r"(?i)\b(?:api_|key-)[\w-]{12,}", MARK),
         (r"\b(?:AIza[\w-]{20,}|gsk_\w{16,}|xai-[\w-]{16,})", MARK),

@@ -253,6 +253,7 @@ def _of(text: str) -> Callable[[ValidationError], str]:
 
 
 _MESSAGES: dict[str, Callable[[ValidationError], str]] = {
+    "None": _of("nothing is allowed here, got {v}"),  # the schema `false`
     "type": _type,
     "enum": _enum,
     "required": _required,

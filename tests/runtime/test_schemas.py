@@ -68,11 +68,8 @@ def test_a_fitting_value_has_no_violations():
             {"properties": {"name": {}}, "additionalProperties": False},
             "at `$`: `nam` is not allowed; did you mean `name`?",
         ),
-        (
-            {"a b": {"c": 1}},
-            {"properties": {"a b": {"properties": {"c": False}}}},
-            'at `["a b"].c`',
-        ),
+        ({"a b": [1]}, {"properties": {"a b": {"items": {"minimum": 2}}}}, 'at `["a b"][0]`: 1 is'),
+        ({"a": 1}, {"properties": {"a": False}}, "at `$`: nothing is allowed here, got 1"),
         ("x", {"minLength": 2}, 'at `$`: "x" is shorter than 2 characters'),
         (7, {"maximum": 5}, "at `$`: 7 is more than 5"),
         (True, {"type": "integer"}, "at `$`: expected integer, got boolean true"),
@@ -127,7 +124,7 @@ def test_nothing_is_fetched(ref, monkeypatch):
     monkeypatch.setattr(socket, "socket", refuse)
     [found] = violations({}, {"$ref": ref})
     assert "the schema cannot be used" in found
-    assert ref in found
+    assert ref.lstrip("#") in found
 
 
 @pytest.mark.parametrize(

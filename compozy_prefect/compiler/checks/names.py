@@ -1,4 +1,4 @@
-"""Names of agents, actions, tools, models, schemas and tasks, looked up (language.md §14, row 9)."""
+"""Names, looked up: agents, actions, tools, models, schemas, tasks (language.md §14, row 9)."""
 
 from __future__ import annotations
 
@@ -38,31 +38,33 @@ def _task(task: Task, checked: Checked) -> Iterator[Diagnostic]:
     scope = checked.scope
     node = task.node
     for name in ("on_success", "on_error"):
-        transition = getattr(task, name)
-        if transition is not None and transition.next and transition.next not in scope.tasks:
-            if not scope.is_broken("tasks", transition.next) and "{{" not in transition.next:
-                yield _unknown(
-                    "CZ210", "task", transition.next, node.at(name, "next").span, scope.tasks
-                )
+        yield from _next(task, name, scope)
     agent = scope.agent_of(task)
     named: object = task.agent.id if isinstance(task.agent, AgentSelector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
         yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
-    if agent is not None and task.action and "{{" not in task.action:
-        if action_of(agent, task.action) is None and not _has_broken_actions(agent):
-            yield _unknown(
-                "CZ212",
-                f"action of the agent `{agent.id}`",
-                task.action,
-                node.at("action").span,
-                [action.id for action in agent.actions],
-            )
+    if agent is not None and task.action:
+        yield from _action(agent, task.action, node.at("action").span)
     named = task.tool.id if isinstance(task.tool, ToolSelector) else task.tool
-    if isinstance(named, str) and scope.tool_of(task) is None:
-        if not scope.is_broken("tools", named):
-            yield _unknown("CZ213", "tool", named, node.at("tool", "id").span, scope.tools)
+    known = scope.tool_of(task) is not None
+    if isinstance(named, str) and not known and not scope.is_broken("tools", named):
+        yield _unknown("CZ213", "tool", named, node.at("tool", "id").span, scope.tools)
     for name in ("input", "output"):
         yield from _schema(node.get(name), getattr(task, name), scope)
+
+
+def _next(task: Task, name: str, scope: Scope) -> Iterator[Diagnostic]:
+    transition = getattr(task, name)
+    target = transition.next if transition is not None else None
+    if target and target not in scope.tasks and not scope.is_broken("tasks", target):
+        yield _unknown("CZ210", "task", target, task.node.at(name, "next").span, scope.tasks)
+
+
+def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
+    if "{{" in name or action_of(agent, name) is not None or _has_broken_actions(agent):
+        return
+    known = [action.id for action in agent.actions]
+    yield _unknown("CZ212", f"action of the agent `{agent.id}`", name, span, known)
 
 
 def _has_broken_actions(agent: Agent) -> bool:

@@ -32,13 +32,18 @@ def dict_(*pairs: object) -> Made:
     return made
 
 
+def _map(where: str, value: object) -> dict[str, Any]:
+    """The argument to read from; null is an empty map, as it is to Go."""
+    return {} if value is None else mapping(where, value)
+
+
 def _own(value: dict[str, Any]) -> Made:
     return value if isinstance(value, Made) else Made(value)
 
 
 def get(source: object, key: object) -> object:
     """The value, or "" if there is none (Sprig)."""
-    return mapping("get", source).get(text("get", key, "a text as key"), "")
+    return _map("get", source).get(text("get", key, "a text as key"), "")
 
 
 def set_(source: object, key: object, value: object) -> Made:
@@ -50,16 +55,14 @@ def set_(source: object, key: object, value: object) -> Made:
 
 
 def unset(source: object, key: object) -> Made:
-    made = _own(mapping("unset", source))
+    made = _own(_map("unset", source))
     made.pop(text("unset", key, "a text as key"), None)
     return made
 
 
 def has_key(source: object, key: object) -> bool:
     """Whether the map has the key; false for null, so that it guards optional maps."""
-    if source is None:
-        return False
-    return text("hasKey", key, "a text as key") in mapping("hasKey", source)
+    return text("hasKey", key, "a text as key") in _map("hasKey", source)
 
 
 def pluck(key: object, *sources: object) -> list[Any]:
@@ -68,30 +71,30 @@ def pluck(key: object, *sources: object) -> list[Any]:
     maps: list[Any] = []
     for source in sources:
         maps += source if isinstance(source, list) else [source]
-    return [m[name] for m in maps if name in mapping("pluck", m)]
+    return [m[name] for m in maps if name in _map("pluck", m)]
 
 
 def keys(*sources: object) -> list[Any]:
     """All keys, sorted within each map (Go's order is random)."""
-    made = [key for source in sources for key in sorted_keys(mapping("keys", source))]
+    made = [key for source in sources for key in sorted_keys(_map("keys", source))]
     return bounded_list("keys", made)
 
 
 def values(source: object) -> list[Any]:
     """All values, in the order of their keys."""
-    source = mapping("values", source)
+    source = _map("values", source)
     return [source[key] for key in sorted_keys(source)]
 
 
 def pick(source: object, *names: object) -> Made:
     """Only these keys; a list of keys counts as its keys."""
-    source = mapping("pick", source)
+    source = _map("pick", source)
     return Made({name: source[name] for name in _names("pick", names) if name in source})
 
 
 def omit(source: object, *names: object) -> Made:
     gone = set(_names("omit", names))
-    return Made({k: v for k, v in mapping("omit", source).items() if k not in gone})
+    return Made({k: v for k, v in _map("omit", source).items() if k not in gone})
 
 
 def _names(where: str, names: tuple[object, ...]) -> list[str]:
@@ -117,19 +120,19 @@ def dig(*path: object) -> object:
 
 
 def merge(target: object, *sources: object) -> Made:
-    """The maps in one, deeply; the first that has a value that is not empty wins."""
+    """The maps in one, deeply; the first whose value is not empty wins."""
     return _merged("merge", target, sources, overwrite=False)
 
 
 def merge_overwrite(target: object, *sources: object) -> Made:
-    """The maps in one, deeply; the last that has a value that is not empty wins."""
+    """The maps in one, deeply; the last that has the key wins."""
     return _merged("mergeOverwrite", target, sources, overwrite=True)
 
 
 def _merged(where: str, target: object, sources: tuple[object, ...], overwrite: bool) -> Made:
-    made = _own(mapping(where, target))
+    made = _own(_map(where, target))
     for source in sources:
-        _merge_into(where, made, mapping(where, source), overwrite, 0)
+        _merge_into(where, made, _map(where, source), overwrite, 0)
     return made
 
 
@@ -145,7 +148,7 @@ def _merge_into(
             target[key] = inner
             if inner is not value:
                 _merge_into(where, inner, value, overwrite, depth + 1)
-        elif key not in target or not truth(present) or (overwrite and truth(value)):
+        elif overwrite or (value is not None and not truth(present)):
             # A copy, so that a later `set` on the result leaves the source alone.
             target[key] = copy(where, value, Made) if isinstance(value, Made) else value
     if len(target) > MAX_ITEMS:

@@ -26,6 +26,7 @@ from compozy_prefect.expressions.functions.contract import (
 from compozy_prefect.expressions.functions.values import number
 
 _INTEGER = re.compile(r"([+-]?)(0[xX]|0[bB]|0[oO]?)?((?:_?[0-9a-fA-F]){1,80})")
+_SEPARATOR = re.compile(r"(?<=\d)_(?=\d)", re.ASCII)
 _BASES = {"": 10, "0x": 16, "0b": 2, "0o": 8, "0": 8}
 
 
@@ -38,7 +39,7 @@ def parse_int(source: str) -> int | None:
         return None
     sign, prefix, digits = found.groups()
     base = _BASES[(prefix or "").lower()]
-    if "_" in digits and not prefix:
+    if digits[0] == "_" and not prefix:
         return None
     try:
         value = int(sign + digits.replace("_", ""), base)
@@ -70,7 +71,7 @@ def to_float(where: str, value: object) -> float:
     if isinstance(value, bool) or value is None:
         return float(bool(value))
     if isinstance(value, str):
-        value = number(value) or 0
+        value = number(_SEPARATOR.sub("", value)) or 0
     if isinstance(value, (int, float)):
         try:
             return float(value)
@@ -96,7 +97,7 @@ def _exact(
             total = Decimal(repr(numbers[0]))
             for operand in numbers[1:]:
                 total = step(total, Decimal(repr(operand)))
-            return finite(where, float(total))
+            return finite(where, float(total) + 0.0)  # a decimal of Go has no negative zero
         except (DecimalException, OverflowError):
             raise FunctionError(f"{where}: the result is not a finite number") from None
 
@@ -177,9 +178,9 @@ def divf(*values: object) -> float:
 
 
 def _extreme(where: str, pick: Callable[[Any], Any], values: tuple[object, ...]) -> object:
-    if len(values) == 1 and (isinstance(values[0], list) or values[0] is None):
+    if len(values) == 1 and isinstance(values[0], list):
         # On a list: its elements as they are, nulls skipped; null when there is none.
-        elements = [e for e in values[0] or [] if e is not None]
+        elements = [e for e in values[0] if e is not None]
         for element in elements:
             if number(element) is None:
                 raise FunctionError(f"{where}: wants a list of numbers, found {describe(element)}")

@@ -11,26 +11,38 @@ from types import MappingProxyType
 
 from compozy_prefect.expressions.functions.comparison import COMPARISON
 from compozy_prefect.expressions.functions.contract import Function
+from compozy_prefect.expressions.functions.dates import DATES
 from compozy_prefect.expressions.functions.dicts import DICTS
+from compozy_prefect.expressions.functions.encoding import ENCODING
 from compozy_prefect.expressions.functions.gofmt import FORMATTING
 from compozy_prefect.expressions.functions.jsons import JSONS
 from compozy_prefect.expressions.functions.lists import LISTS
 from compozy_prefect.expressions.functions.numbers import NUMBERS
+from compozy_prefect.expressions.functions.outside import OUTSIDE
+from compozy_prefect.expressions.functions.paths import PATHS
 from compozy_prefect.expressions.functions.queries import QUERIES
+from compozy_prefect.expressions.functions.regexes import REGEXES
 from compozy_prefect.expressions.functions.strings import STRINGS
 from compozy_prefect.expressions.functions.types import TYPES
+from compozy_prefect.expressions.functions.versions import VERSIONS
 from compozy_prefect.expressions.functions.words import WORDS
 
 GROUPS: tuple[Iterable[Function], ...] = (
     COMPARISON,
+    DATES,
     DICTS,
+    ENCODING,
     FORMATTING,
     JSONS,
     LISTS,
     NUMBERS,
+    OUTSIDE,
+    PATHS,
     QUERIES,
+    REGEXES,
     STRINGS,
     TYPES,
+    VERSIONS,
     WORDS,
 )
 

@@ -23,6 +23,7 @@ Path = tuple[Any, ...]  # names and indices from the root of the value
 _DEEP = 6  # levels after which optional properties and items are left out
 _DEEPEST = 24  # levels after which a required recursion is given up
 _CHECKS = 300  # validations that one value may cost; then the first try stands
+_LONGEST = 100_000  # characters of a string, whatever a schema asks for
 _SHORT = 60  # characters of an input's text that are woven in
 
 
@@ -187,13 +188,14 @@ class _Maker:
 
     def strings(self, schema: dict[str, Json], path: Path) -> Iterator[str]:
         low, high = _count(schema, "minLength", 0), _count(schema, "maxLength", None)
+        low = min(low or 0, _LONGEST)
         number = self.number(path)
         form = _FORMATS.get(str(schema.get("format")))
         if form:
             yield form(number)
         if isinstance(schema.get("pattern"), str):
             # Three lengths of what repeats: as little as can be, a little, and as the bounds ask.
-            for extra in (1, 0, low or 0, 3):
+            for extra in (1, 0, low, 3):
                 made = matching(schema["pattern"], number, extra)
                 if made is not None:
                     yield made
@@ -201,9 +203,8 @@ class _Maker:
         if high is not None and len(text) > high:
             short = self.texts[0] if self.texts and len(self.texts[0]) <= high else text
             text = short[:high]
-        while low and len(text) < low:
-            text += " " + text if text else "offline"
-            text = text[: max(low, high or 0)] if len(text) > max(low, 400) else text
+        if len(text) < low:
+            text = (f"{text or 'offline'} " * low)[:low] if low > 400 else text.ljust(low, ".")
         yield text[:high]
         yield from ("offline", "Offline", f"{number % 1000}", "a", "A1", "")
 
@@ -231,7 +232,7 @@ class _Maker:
         yield exact
         yield low
         yield high
-        yield (low + high) / 2
+        yield low + (high - low) * 0.12345
 
     def booleans(self, schema: dict[str, Json], path: Path) -> Iterator[bool]:
         first = (self.number(path[:-1]) + path[-1] if _index(path) else self.number(path)) % 2 == 0

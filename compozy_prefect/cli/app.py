@@ -1,0 +1,89 @@
+"""The commands and the global flags. A command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from compozy_prefect import __version__
+from compozy_prefect.cli import USAGE
+
+
+@dataclass(slots=True)
+class Settings:
+    """The global flags of this call."""
+
+    debug: bool = False
+    quiet: bool = False
+    env_file: Path | None = None
+
+
+SETTINGS = Settings()
+
+app = App(
+    name="compozy",
+    help="AI-agent workflows in YAML, compiled to Prefect flows.",
+    version=__version__,
+    version_flags=["--version"],
+    result_action="return_value",
+)
+
+# Help stands here too, so that `compozy --help` imports no command.
+_COMMANDS = {
+    "validate": ("project:validate", "Say what is wrong with a project; nothing is executed."),
+    "plan": ("project:plan", "Print the plan: all that a run needs, as canonical JSON."),
+    "run": ("run:run", "Run a workflow as a Prefect flow and print its output."),
+    "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
+    "render": ("render:render", "Evaluate one template."),
+    "explain": ("project:explain", "Explain a diagnostic."),
+    "prefect start": ("prefect:start", "Start the local Prefect server in the background."),
+    "prefect stop": ("prefect:stop", "Stop it."),
+    "prefect status": ("prefect:status", "Say whether it runs, and where."),
+    "version": ("project:version", "Print versions."),
+}
+
+_prefect = App(name="prefect", help="The local Prefect server, which runs and shows flows.")
+app.command(_prefect)
+for _name, (_target, _help) in _COMMANDS.items():
+    _group, _, _command = _name.rpartition(" ")
+    (_prefect if _group else app).command(
+        f"compozy_prefect.cli.{_target}", name=_command, help=_help
+    )
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
+    env_file: Path | None = None,
+) -> Any:
+    """AI-agent workflows in YAML, compiled to Prefect flows.
+
+    Parameters
+    ----------
+    debug
+        Show tracebacks.
+    quiet
+        Only results and errors.
+    env_file
+        Environment file to read instead of the project's .env.
+    """
+    SETTINGS.debug, SETTINGS.quiet, SETTINGS.env_file = debug, quiet, env_file
+    return app(tokens, exit_on_error=False, print_error=True)
+
+
+def launch(tokens: Sequence[str]) -> int:
+    """Parses the command line and calls its command; the exit code."""
+    if os.environ.get("NO_COLOR") is not None or os.environ.get("TERM") == "dumb":
+        os.environ["NO_COLOR"] = "1"
+    try:
+        code = app.meta(list(tokens), exit_on_error=False, print_error=True)
+    except CycloptsError:
+        return USAGE  # already said on stderr
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,149 @@
+"""Commands that read a project and run nothing: validate, plan, compile, explain, version."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from compozy_prefect.cli import DONE, FAILED
+from compozy_prefect.cli.app import SETTINGS
+from compozy_prefect.cli.output import note, print_diagnostics
+
+
+def validate(
+    path: Path = Path("."),
+    /,
+    *,
+    format: Literal["text", "json"] = "text",
+    strict: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Say what is wrong with a project. Nothing of it is executed.
+
+    Parameters
+    ----------
+    path
+        A project directory or a YAML file.
+    format
+        How the diagnostics are printed.
+    strict
+        Refuse warnings too.
+    """
+    from compozy_prefect.compiler.compile import check
+    from compozy_prefect.diagnostics import has_errors, report
+
+    checked = check(path, env_file=SETTINGS.env_file)
+    invalid = has_errors(checked.diagnostics, strict=strict)
+    if format == "json":
+        print(json.dumps(report(checked.diagnostics, strict=strict), indent=2, ensure_ascii=False))
+    else:
+        print_diagnostics(checked.diagnostics, checked.sources)
+        if not invalid:
+            loaded = checked.project.loaded
+            tasks = sum(len(workflow.noun.tasks) for workflow in loaded.workflows)
+            found = f"{_count(len(loaded.workflows), 'workflow')}, {_count(tasks, 'task')}"
+            note(f"{path}: valid ({found})")
+    return FAILED if invalid else DONE
+
+
+def plan(
+    path: Path = Path("."), /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+) -> int:
+    """Print the plan: all that a run needs, as canonical JSON.
+
+    Parameters
+    ----------
+    path
+        A project directory or a YAML file.
+    output
+        Write to this file instead of stdout.
+    """
+    from compozy_prefect.compiler.compile import compile_project
+
+    text = compile_project(path, env_file=SETTINGS.env_file).plan.dumps()
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, "utf-8")
+        note(f"wrote {output}")
+    return DONE
+
+
+def compile(
+    path: Path = Path("."),
+    /,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    check: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Write a directory that `prefect deploy` takes: flows.py, plan.json and prefect.yaml.
+
+    Parameters
+    ----------
+    path
+        A project directory or a YAML file.
+    output
+        The directory to write.
+    check
+        Write nothing; exit with 1 when the directory is not up to date.
+    """
+    from compozy_prefect.compiler import emit
+    from compozy_prefect.compiler.compile import compile_project
+
+    project = compile_project(path, env_file=SETTINGS.env_file)
+    print_diagnostics(project.warnings, project.sources)
+    files = emit.emit(project.plan)
+    if check:
+        stale = emit.stale(files, output)
+        for name in stale:
+            print(f"{output / name} is not up to date", file=sys.stderr)
+        return FAILED if stale else DONE
+    emit.write(files, output)
+    note(f"wrote {', '.join(sorted(files))} to {output}")
+    note(f"deploy with: cd {output} && prefect --no-prompt deploy --all")
+    return DONE
+
+
+def explain(code: str, /) -> int:
+    """Explain a diagnostic: what it means, what is wrong and what would be right.
+
+    Parameters
+    ----------
+    code
+        A code such as CZ210.
+    """
+    from compozy_prefect.codes import known, page
+    from compozy_prefect.errors import UsageError
+    from compozy_prefect.language.names import suggest
+
+    text = page(code.upper())
+    if text is None:
+        hint = suggest(code.upper(), known(), what="the codes are", limit=100)
+        raise UsageError(f"there is no diagnostic {code!r}; {hint}")
+    print(text.rstrip())
+    return DONE
+
+
+def version() -> int:
+    """Print the versions of compozy-prefect, Prefect and Python."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    from compozy_prefect import __version__
+
+    try:
+        prefect = installed("prefect")
+    except PackageNotFoundError:
+        prefect = "not installed"
+    print(f"compozy-prefect {__version__}")
+    print(f"prefect {prefect}")
+    print(f"python {platform.python_version()}")
+    return DONE
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,154 @@
+"""A compiled project → one run of one of its workflows, here and now.
+
+What `compozy run` and `compozy_prefect.run` share: everything that can be refused before Prefect
+is imported is refused first, then a server is found or started, then the flow runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compozy_prefect.compiler.compile import CompiledProject, compile_project
+from compozy_prefect.compiler.plan import StepPlan, WorkflowPlan
+from compozy_prefect.runtime.inputs import check_input
+from compozy_prefect.runtime.mocks import Mocks
+
+if TYPE_CHECKING:
+    from compozy_prefect.flows.observer import Observer
+    from compozy_prefect.flows.run import RunResult
+    from compozy_prefect.runtime.services import Services
+
+Notify = Callable[[str], None]
+
+
+def run(
+    project: CompiledProject | Path | str,
+    workflow: str | None = None,
+    *,
+    input: Mapping[str, Any] | None = None,
+    offline: bool = False,
+    mocks: Mocks | Mapping[str, Any] | Path | str | None = None,
+    env_file: Path | None = None,
+    observer: Observer | None = None,
+    notify: Notify | None = None,
+) -> RunResult:
+    """Runs a workflow as a Prefect flow in this process and waits for its end.
+
+    `project` is a compiled project or the path of one; `workflow` may be left out when there is
+    only one. `offline` answers agents without a network, `mocks` (a file or a mapping) answer
+    instead of the agents and tools they name. `notify` gets a sentence about what takes time.
+
+    A workflow that fails gives a result whose `status` says so. Raises ProjectInvalid,
+    InputInvalid, MissingKey and UsageError before anything starts, ServerUnavailable when there
+    is no Prefect server to be had. Not for use inside of a running event loop.
+    """
+    if not isinstance(project, CompiledProject):
+        project = compile_project(project, env_file=env_file)
+    workflow_id = project.only_workflow(workflow)
+    answers = _mocks(mocks)
+    plan = project.plan.workflows[workflow_id]
+    env = {**os.environ, **project.env}
+    given = dict(input or {})
+    refuse(plan, given, env, offline=offline, mocks=answers)
+    services = connect(plan, env, offline=offline, mocks=answers, notify=notify)
+
+    from compozy_prefect.flows.run import run_sync
+
+    return run_sync(project.plan, workflow_id, given, services=services, observer=observer)
+
+
+def refuse(
+    workflow: WorkflowPlan,
+    input: Mapping[str, Any],
+    env: Mapping[str, str],
+    *,
+    offline: bool,
+    mocks: Mocks | None,
+) -> None:
+    """Raises what can be known to fail before anything starts: InputInvalid, MissingKey."""
+    check_input(workflow, input)
+    if not offline:
+        for step in _certain(workflow):
+            _check_key(workflow, step, env, mocks)
+
+
+def connect(
+    workflow: WorkflowPlan,
+    env: Mapping[str, str],
+    *,
+    offline: bool,
+    mocks: Mocks | None,
+    notify: Notify | None = None,
+) -> Services:
+    """Finds or starts a Prefect server for this process, and makes the services of a run.
+
+    Prefect reads its settings when it is imported, so this comes before its first import.
+    """
+    from compozy_prefect.flows import server
+
+    if not offline and any(
+        _asks_provider(workflow, step, mocks) for step in workflow.steps if step.agent
+    ):
+        from compozy_prefect.runtime.llm.providers import warm
+
+        warm()  # three seconds of imports, beside those of Prefect
+    server.apply(server.ensure(notify=notify))
+    _quiet()
+    from compozy_prefect.runtime.services import Services
+
+    return Services.create(offline=offline, mocks=mocks, env=env)
+
+
+def _quiet() -> None:
+    """Prefect's log goes to the server; on the console it would drown what we say."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _mocks(given: Mocks | Mapping[str, Any] | Path | str | None) -> Mocks | None:
+    if given is None or isinstance(given, Mocks):
+        return given
+    return Mocks.from_mapping(given) if isinstance(given, Mapping) else Mocks.from_file(given)
+
+
+def _certain(workflow: WorkflowPlan) -> Iterator[StepPlan]:
+    """The steps of a run in which nothing fails and nothing is skipped."""
+    step, seen = workflow.by_id.get(workflow.start), set()
+    while step is not None and step.id not in seen:
+        seen.add(step.id)
+        if not step.condition:
+            yield step
+        step = workflow.by_id.get(step.on_success.next)
+
+
+def _asks_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
+    if step.agent is None:
+        return False
+    agent = workflow.agents[step.agent.agent]
+    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
+    return not mocked and agent.model.provider != "mock"
+
+
+def _check_key(
+    workflow: WorkflowPlan, step: StepPlan, env: Mapping[str, str], mocks: Mocks | None
+) -> None:
+    """Raises MissingKey. A key that depends on the step's own environment is left to the step."""
+    if not _asks_provider(workflow, step, mocks):
+        return
+    assert step.agent is not None
+    from compozy_prefect.expressions import Environment, parse
+    from compozy_prefect.runtime.llm.providers import resolve_key
+
+    agent = workflow.agents[step.agent.agent]
+    nearer = workflow.env.keys() | step.env.keys() | agent.env.keys()
+    template = parse(agent.model.api_key)
+    if any(
+        read.segments[:1] == ("env",) and set(read.segments) & nearer for read in template.reads
+    ):
+        return
+    rendered = template.text({"env": env}, Environment(env=env))
+    resolve_key(agent.model, rendered, env)

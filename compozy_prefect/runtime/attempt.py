@@ -1,0 +1,250 @@
+"""One attempt of one step: the plan of the step and the state of the run → what the step gives.
+
+This is the pipeline of language.md §3.1 between `sleep` and the choice of what comes next. It
+knows nothing of Prefect: time-outs, retries, persistence and states are around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compozy_prefect.compiler.plan import (
+    AgentCall,
+    AgentPlan,
+    Json,
+    ModelPlan,
+    StepPlan,
+    WorkflowPlan,
+    pointer,
+)
+from compozy_prefect.errors import InputInvalid, OutputInvalid, RunError
+from compozy_prefect.expressions import Environment
+from compozy_prefect.runtime import agents, schemas, templates, tools
+from compozy_prefect.runtime.context import Context, RunContext
+from compozy_prefect.runtime.llm.client import Usage
+from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the steps of one execution share."""
+
+    workflow: WorkflowPlan
+    spans: templates.Spans
+    context: RunContext
+    services: Services
+
+    def at(self, step: StepPlan, *keys: str | int) -> str:
+        """The JSON pointer of a field of a step."""
+        index = self.workflow.steps.index(step)
+        return pointer("workflows", self.workflow.id, "steps", index, *keys)
+
+    def environment(self, env: Mapping[str, str]) -> Environment:
+        """What template functions see; its clock stands still for one attempt (§11.6, `now`)."""
+        return Environment(now=self.services.now(), env=env, validate_schema=self._by_id)
+
+    def _by_id(self, value: Any, schema_id: str) -> Json:
+        """`validateSchema`: under the schema of no list, a list is checked item by item (§9)."""
+        schema = self.workflow.schemas.get(schema_id)
+        if schema is None:
+            known = ", ".join(sorted(self.workflow.schemas)) or "none"
+            raise InputInvalid(f"validateSchema: no schema `{schema_id}`; there are: {known}")
+        kind = schema.get("type") if isinstance(schema, dict) else None
+        what = f"validateSchema('{schema_id}'): the value"
+        if isinstance(value, list) and kind != "array":
+            return [valid(item, schema, f"{what}, item {i},") for i, item in enumerate(value)]
+        return valid(value, schema, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What a successful attempt gives, and what Prefect persists of it."""
+
+    input: Json
+    output: Json
+    usage: Usage | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        out = {"input": self.input, "output": self.output}
+        if self.usage is not None:
+            out["usage"] = self.usage.to_json() | {"calls": self.usage.calls}
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Performed:
+        usage = Usage.from_json(data["usage"]) if "usage" in data else None
+        return cls(data["input"], data["output"], usage)
+
+
+class Attempt:
+    """One attempt. `given` is what the transition to the step lays over its `with`, rendered.
+
+    `input` becomes the rendered `with` as soon as there is one, so that a failure has it too.
+    """
+
+    def __init__(self, scope: Scope, step: StepPlan, given: Mapping[str, Json]) -> None:
+        self.input: Json = None
+        self._scope = scope
+        self._step = step
+        self._given = given
+
+    async def run(self) -> Performed:
+        """Raises RunError, and whatever an executor did not foresee."""
+        scope, step = self._scope, self._step
+        environment = scope.environment(scope.context.env)
+        seen = scope.context.for_step(step)
+        if step.condition and not templates.holds(
+            step.condition, seen, environment, scope.at(step, "condition"), scope.spans
+        ):
+            return Performed(None, {"skipped": True})
+        env, environment = self._layer(step.env, seen, environment, scope.at(step, "env"))
+        seen = scope.context.for_step(step, env=env)
+        given = templates.render(step.with_, seen, environment, scope.at(step, "with"), scope.spans)
+        self.input = given = tools.merged(given, dict(self._given))
+        if step.input_schema is not None:
+            what = f"the `with` of task `{step.id}`"
+            self.input = given = valid(given, step.input_schema, what)
+        action = usage = None
+        if step.agent is not None:
+            action, answer = await self._ask(step.agent, env, environment, given)
+            raw, usage = answer.output, answer.usage
+        elif step.tool is not None:
+            raw = await self._use(step.tool.tool, env, environment, given)
+        else:
+            raw = given
+        raw = plain(raw)
+        if step.output_schema is not None:
+            check(raw, step.output_schema, f"the output of task `{step.id}`", OutputInvalid)
+        if step.outputs is None or raw is None:
+            return Performed(given, raw, usage)
+        seen = scope.context.for_outputs(step, raw, env=env, action=action, given=given)
+        at = scope.at(step, "outputs")
+        output = templates.render(step.outputs, seen, environment, at, scope.spans)
+        return Performed(given, output, usage)
+
+    async def _ask(
+        self, call: AgentCall, env: Mapping[str, str], environment: Environment, given: Json
+    ) -> tuple[str, agents.AgentAnswer]:
+        """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
+        scope, step = self._scope, self._step
+        agent = scope.workflow.agents[call.agent]
+        at = pointer("workflows", scope.workflow.id, "agents", call.agent)
+        seen = scope.context.for_step(step, env=env, given=given)
+        place = scope.at(step, "agent", "action")
+        name = templates.render_text(call.action, seen, environment, place, scope.spans).strip()
+        if name not in agent.actions:
+            raise _no_action(agent, name)
+        action, at_action = agent.actions[name], at + pointer("actions", name)
+        env, environment = self._layer(agent.env, seen, environment, at + "/env", env)
+        seen = scope.context.for_step(step, env=env, action=name, given=given)
+        effective = given
+        for defaults, place in ((action.with_, at_action), (agent.with_, at)):
+            under = templates.render(defaults, seen, environment, place + "/with", scope.spans)
+            effective = tools.merged(under, effective)
+        if action.input_schema is not None:
+            what = f"the input of action `{name}` of agent `{agent.id}`"
+            effective = valid(effective, action.input_schema, what)
+        seen = scope.context.for_step(step, env=env, action=name, given=effective)
+
+        def text(template: str, place: str) -> str:
+            return templates.render_text(template, seen, environment, place, scope.spans)
+
+        key = None
+        if scope.services.asks_a_provider(agent.id, name):
+            key = self._key(agent.model, seen, environment, at)
+        request = agents.AgentRequest(
+            agent=agent.id,
+            action=name,
+            step=step.path,
+            model=replace(
+                agent.model,
+                api_key="",
+                api_url=text(agent.model.api_url, at + "/model/api_url"),
+                organization=text(agent.model.organization, at + "/model/organization"),
+            ),
+            api_key=key,
+            instructions=text(agent.instructions, at + "/instructions"),
+            prompt=text(action.prompt, at_action + "/prompt"),
+            input=effective,
+            schema=action.output_schema,
+            json_mode=action.json_mode or agent.json_mode,
+        )
+        return name, await agents.answer(request, scope.services.client)
+
+    def _key(
+        self, model: ModelPlan, seen: Context, environment: Environment, at: str
+    ) -> str | None:
+        """The provider's key, looked up for the call and kept nowhere. Raises MissingKey."""
+        from compozy_prefect.runtime.llm.providers import resolve_key
+
+        rendered = templates.render_text(
+            model.api_key, seen, environment, at + "/model/api_key", self._scope.spans
+        )
+        return resolve_key(model, rendered or None, environment.env)
+
+    async def _use(
+        self, id: str, env: Mapping[str, str], environment: Environment, given: Json
+    ) -> Json:
+        """A tool's result; the tool checks its own schemas (language.md §6.1)."""
+        scope, step = self._scope, self._step
+        tool = scope.workflow.tools[id]
+        at = pointer("workflows", scope.workflow.id, "tools", id)
+        seen = scope.context.for_step(step, env=env, given=given)
+        env, environment = self._layer(tool.env, seen, environment, at + "/env", env)
+        seen["env"] = env
+        defaults = templates.render(tool.with_, seen, environment, at + "/with", scope.spans)
+        return await tools.call(
+            replace(tool, with_=defaults, env=dict(env)),
+            given,
+            mocks=scope.services.mocks,
+            offline=scope.services.offline,
+        )
+
+    def _layer(
+        self,
+        own: Mapping[str, str],
+        seen: Context,
+        environment: Environment,
+        at: str,
+        under: Mapping[str, str] | None = None,
+    ) -> tuple[Mapping[str, str], Environment]:
+        """`own`, rendered, over the environment so far (language.md §1.4)."""
+        env = self._scope.context.env if under is None else under
+        if own:
+            env = dict(env) | {
+                name: templates.render_text(
+                    value, seen, environment, at + pointer(name), self._scope.spans
+                )
+                for name, value in own.items()
+            }
+            environment = replace(environment, env=env)
+        return env, environment
+
+
+def valid(value: Json, schema: Json, what: str) -> Any:
+    """`value` with the schema's shallow defaults. Raises InputInvalid."""
+    value = schemas.with_defaults(value, schema)
+    check(value, schema, what, InputInvalid)
+    return value
+
+
+def check(value: Json, schema: Json, what: str, error: type[RunError]) -> None:
+    """Raises `error` with what breaks the schema."""
+    broken = schemas.violations(value, schema)
+    if broken:
+        raise error(
+            f"{what} breaks its schema: {'; '.join(broken)}", details={"violations": broken}
+        )
+
+
+def _no_action(agent: AgentPlan, name: str) -> RunError:
+    known = ", ".join(f"`{key}`" for key in agent.actions) or "none"
+    return RunError(
+        f"agent `{agent.id}` has no action `{name}`; its actions: {known}",
+        code="ACTION_NOT_FOUND",
+        details={"agent": agent.id, "action": name, "actions": list(agent.actions)},
+        retryable=False,
+    )
