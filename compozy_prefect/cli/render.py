@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from compozy_prefect.cli import DONE, FAILED
 from compozy_prefect.cli.output import colour, print_json
@@ -15,10 +17,10 @@ from compozy_prefect.errors import TemplateError, UsageError
 
 
 def render(
-    template: str,
+    template: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    context: Path | None = None,
+    context: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     format: Literal["value", "text"] = "value",
 ) -> int:
     """Evaluate one template.

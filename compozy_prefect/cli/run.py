@@ -37,8 +37,10 @@ def run(
     /,
     *,
     workflow: str | None = None,
-    input: Annotated[list[str] | None, Parameter(alias="-i", negative="")] = None,
-    input_file: Path | None = None,
+    input: Annotated[
+        list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)
+    ] = None,
+    input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
     mocks: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,

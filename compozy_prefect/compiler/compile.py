@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.checks import check as run_checks
 from compozy_prefect.compiler.checks.project import Project, project_of
-from compozy_prefect.compiler.lower import Lowered, lower
-from compozy_prefect.compiler.plan import Plan
 from compozy_prefect.diagnostics import (
     Diagnostic,
     SourceText,
@@ -24,6 +22,9 @@ from compozy_prefect.language.names import suggest
 
 if TYPE_CHECKING:
     from prefect import Flow
+
+    from compozy_prefect.compiler.lower import Lowered
+    from compozy_prefect.compiler.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,9 @@ def compile_project(
     checked = check(path, env_file=env_file)
     if has_errors(checked.diagnostics, strict=strict):
         raise ProjectInvalid(checked.diagnostics, checked.sources)
+    # Imported late: `validate` needs no plan, and is measured in milliseconds.
+    from compozy_prefect.compiler.lower import lower
+
     lowered = lower(checked.project)
     loaded = checked.project.loaded
     return CompiledProject(

@@ -29,14 +29,16 @@ def build_flow(plan: Plan, workflow_id: str) -> Flow[..., Any]:
     """
     workflow = workflow_of(plan, workflow_id)
 
-    async def body(**parameters: Any) -> Json | State[Any]:
+    signature = types.signature(workflow.input_schema)
+
+    async def body(*args: Any, **kwargs: Any) -> Json | State[Any]:
         from compozy_prefect.flows.execute import execute
 
-        return await execute(plan, workflow_id, parameters)
+        return await execute(plan, workflow_id, signature.bind_partial(*args, **kwargs).arguments)
 
     body.__name__ = body.__qualname__ = re.sub(r"\W", "_", workflow_id)
     body.__doc__ = types.docstring(workflow)
-    body.__signature__ = types.signature(workflow.input_schema)  # type: ignore[attr-defined]
+    body.__signature__ = signature  # type: ignore[attr-defined]
     return Flow(body, name=workflow_id, **flow_options(plan, workflow_id))
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +109,10 @@ async def run(
     api_url = _api_url()
     token = SESSION.set(session)
     try:
-        async with AsyncClientContext.get_or_create() as clients:
+        async with AsyncExitStack() as stack:
+            client = await _client(stack, api_url)
             flow_run, state = await _flow_run(
-                clients.client, plan, workflow, dict(input), checked, watched
+                client, plan, workflow, dict(input), checked, watched
             )
     except (httpx.TransportError, PrefectHTTPStatusError) as fault:
         raise _unavailable(api_url, fault) from None
@@ -182,6 +183,15 @@ def ui_url(flow_run: FlowRun) -> str:
     return f"{base.rstrip('/')}/runs/flow-run/{flow_run.id}"
 
 
+async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:
+    """The one client of the run, which Prefect's engine finds and shares."""
+    try:
+        return (await stack.enter_async_context(AsyncClientContext.get_or_create())).client
+    except RuntimeError as fault:
+        # Prefect's own sentence, when nothing listens or the server is of another version.
+        raise _unavailable(api_url, fault) from None
+
+
 async def _flow_run(
     client: PrefectClient,
     plan: Plan,
@@ -235,8 +245,10 @@ def _api_url() -> str:
 def _unavailable(api_url: str, fault: Exception) -> ServerUnavailable:
     if isinstance(fault, PrefectHTTPStatusError):
         reason = f"answered {fault.response.status_code}: {fault.response.text[:300]}"
+    elif isinstance(fault, RuntimeError) and not isinstance(fault.__cause__, httpx.TransportError):
+        reason = f"cannot be used: {fault}"
     else:
-        reason = f"does not answer ({str(fault) or type(fault).__name__})"
+        reason = f"does not answer ({str(fault.__cause__ or fault) or type(fault).__name__})"
     return ServerUnavailable(
         f"the Prefect server at {api_url} {reason}; see whether it runs with "
         "`compozy prefect status`, or change PREFECT_API_URL"

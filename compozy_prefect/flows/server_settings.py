@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compozy_prefect.errors import ServerUnavailable
+from compozy_prefect.flows.server_state import user_home
 
 CLOUD_API = "https://api.prefect.cloud/api"
 CLOUD_UI = "https://app.prefect.cloud"
@@ -61,7 +62,7 @@ def profiles_path(environ: Mapping[str, str]) -> Path:
         if path := _text(table.get("profiles_path")):
             return Path(path)
     home = environ.get("PREFECT_HOME")
-    return (Path(home) if home else Path("~/.prefect").expanduser()) / "profiles.toml"
+    return (Path(home) if home else user_home(environ) / ".prefect") / "profiles.toml"
 
 
 def _active_profile(environ: Mapping[str, str]) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from compozy_prefect.errors import ServerUnavailable
 MAIN = Path(__file__).with_name("server_main.py")
 
 _COMMAND = re.compile(rf"[ /]{re.escape(MAIN.name)} --port (\d+) --fd \d+ --home (.+)$", re.DOTALL)
+_PROC = Path("/proc")  # Linux; elsewhere `ps` has to tell
 _POLL = 0.05  # seconds between two looks at a process or a lock
 
 
@@ -81,7 +82,7 @@ def user_home(environ: Mapping[str, str]) -> Path:
 
     with contextlib.suppress(KeyError):
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    raise ServerUnavailable("HOME is not set; set COMPOZY_HOME to a folder you can write.")
+    raise ServerUnavailable("HOME is not set, and this user has no home folder: set HOME.")
 
 
 def server_home(environ: Mapping[str, str]) -> Home:
@@ -120,7 +121,7 @@ def write_state(home: Home, state: State) -> None:
 def boot_id() -> str:
     """Changes with every boot; empty where the system does not tell."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
@@ -130,21 +131,7 @@ def boot_id() -> str:
 
 def look(pid: int, home: Home) -> Process | None:
     """The server of `home` behind a process id; None if it is gone, a zombie, or something else."""
-    if Path("/proc/self/stat").exists():
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except OSError:
-            return None
-        text = os.fsdecode(command.rstrip(b"\0").replace(b"\0", b" "))
-        started = after_name[19].decode()  # field 22 of proc(5): clock ticks since boot
-    else:
-        listed = _ps("-o", "lstart=,command=", "-p", str(pid))
-        started, text = listed[:24], listed[24:].strip()
-    match = _COMMAND.search(text)
-    if match is None or match[2] != str(home.path):
-        return None
-    return Process(pid, started, int(match[1]))
+    return next(_servers(home, pid), None)
 
 
 def running(home: Home) -> list[Process]:
@@ -158,11 +145,7 @@ def running(home: Home) -> list[Process]:
         process = look(state.pid, home)
         if process is not None and process.started == state.started:
             return [process]
-    if Path("/proc/self/stat").exists():
-        pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    else:
-        pids = [int(line) for line in _ps("-A", "-o", "pid=").split()]
-    return [process for pid in pids if (process := look(pid, home)) is not None]
+    return list(_servers(home))
 
 
 def end(process: Process, home: Home, *, timeout: float) -> None:
@@ -190,12 +173,42 @@ def alive(process: Process, home: Home) -> bool:
     return False
 
 
-def _ps(*arguments: str) -> str:
-    """Output of `ps`, for systems without /proc."""
-    done = subprocess.run(  # noqa: S603
-        ["/bin/ps", "-ww", *arguments], capture_output=True, text=True, check=False
-    )
-    return done.stdout
+def _servers(home: Home, pid: int | None = None) -> Iterator[Process]:
+    """The servers of `home` among all processes, or at most the one with that id."""
+    table = _from_proc if (_PROC / "self" / "stat").exists() else _from_ps
+    for number, started, command in table(pid):
+        match = _COMMAND.search(command)
+        if match is not None and match[2] == str(home.path):
+            yield Process(number, started, int(match[1]))
+
+
+def _from_proc(pid: int | None) -> Iterator[tuple[int, str, str]]:
+    """Process id, start and command line of every process, or of one; Linux."""
+    for entry in os.listdir(_PROC) if pid is None else [str(pid)]:
+        if not entry.isdigit():
+            continue
+        try:
+            command = (_PROC / entry / "cmdline").read_bytes().rstrip(b"\0")
+            after_name = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        # Field 22 of proc(5): clock ticks since boot.
+        yield int(entry), after_name[19].decode(), os.fsdecode(command.replace(b"\0", b" "))
+
+
+def _from_ps(pid: int | None) -> Iterator[tuple[int, str, str]]:
+    """The same where there is no /proc, to the second."""
+    which = ["-A"] if pid is None else ["-p", str(pid)]
+    listed = subprocess.run(  # noqa: S603
+        ["/bin/ps", "-ww", "-o", "pid=", "-o", "lstart=", "-o", "command=", *which],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    ).stdout
+    for line in listed.splitlines():
+        if match := re.match(r"\s*(\d+)\s+((?:\S+\s+){4}\d{4})\s+(.*)", line):
+            yield int(match[1]), match[2], match[3]
 
 
 # -- lock --

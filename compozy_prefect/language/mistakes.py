@@ -24,7 +24,7 @@ _BREAK = re.compile(r"\r\n|\n|\r")
 _PROBLEMS = {
     "mapping values are not allowed in this context": "a `:` that starts a value cannot stand here",
     "found character that cannot start any token": "a value cannot start with {char}",
-    "could not find expected ':'": "this line is no key: it lacks a `:`",
+    "could not find expected ':'": "a line lacks the `:` of a key",
     "did not find expected key": "this is not the key that should follow",
     "did not find expected '-' indicator": "this is not the `-` that should follow",
     "did not find expected ',' or ']'": "a `,` or the closing `]` is missing",
@@ -116,6 +116,11 @@ def _sentence(
                 "a second `: ` in one line: the value has to be quoted",
                 f"{_QUOTE_IT}, or write it below the key, indented",
             )
+        line = re.search(
+            r"^[ \t-]*([\w.-]+):(?![\s/])[^\r\n]*(?:\r\n|\n|\r)[^\r\n]*\Z", text[:at], re.M
+        )
+        if line is not None:
+            return f"a space is missing behind `{line[1]}:` in the line above", None
         return (
             "a key cannot stand here, inside the value that began above it",
             "start it in the same column as the keys beside it, and close the quotes above",
@@ -146,18 +151,14 @@ def _sentence(
         return None, "write `key: value`, or indent the line if it continues the value above"
     if found == "found unknown escape character":
         return None, "write the backslash twice, or use single quotes"
-    if found == "did not find expected node content" and char in ("%", "@", "`"):
-        return None, _QUOTE_IT
+    if found == "did not find expected node content" and char in ("]", "}", ","):
+        return f"a value is missing before `{char}`", "quote the value if the bracket belongs to it"
     return None, None
 
 
 def _unquoted_template(text: str, last: int, at: int) -> tuple[int, int] | None:
     """The template that made the parser stumble at `at`, if it stands unquoted there or before."""
     first = max(text.rfind("\n", 0, last), text.rfind("\r", 0, last)) + 1
-    if text.startswith("{{", at):  # inside a map or list in brackets: `{a: Hello {{ .b }}}`
-        close = text.find("}}", at)
-        value = re.search(r"[^\s,:\[{][^,:\[{\r\n]*\Z", text[max(0, at - 200) : at])
-        return at - len(value[0]) if value else at, close + 2 if close > 0 else at + 2
     until = _BREAK.search(text, at)
     for match in _TEMPLATE.finditer(text, first, until.start() if until else len(text)):
         start = match.start("template")
@@ -167,6 +168,10 @@ def _unquoted_template(text: str, last: int, at: int) -> tuple[int, int] | None:
         comment = re.search(r"\s+#", text[start:end])
         end = start + comment.start() if comment else end
         return start, start + len(text[start:end].rstrip())
+    if text.startswith("{{", at):  # inside a map or list in brackets: `{a: Hello {{ .b }}}`
+        close = text.find("}}", at)
+        value = re.search(r"[^\s,:\[{][^,:\[{\r\n]*\Z", text[max(0, at - 200) : at])
+        return at - len(value[0]) if value else at, close + 2 if close > 0 else at + 2
     return None
 
 

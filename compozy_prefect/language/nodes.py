@@ -294,6 +294,7 @@ def _block_places(text: str, start: int, value: str, folded: bool) -> Iterator[t
     lines = _lines_after(text, start)
     indent = _indentation(text, start, value)
     at = 0
+    begun = False
     end = start
     while at < len(value):
         try:
@@ -304,6 +305,7 @@ def _block_places(text: str, start: int, value: str, folded: bool) -> Iterator[t
         content = text[start + indent : end]
         if content and not value.startswith(content, at):
             return
+        begun = begun or bool(content)
         for i in range(len(content)):
             yield start + indent + i, start + indent + i + 1
         at += len(content)
@@ -322,7 +324,7 @@ def _block_places(text: str, start: int, value: str, folded: bool) -> Iterator[t
         elif content and rest:
             yield from [(end, after)] * rest
             at += rest
-        elif at == 0 and rest:  # blank lines in front of the first
+        elif not begun and rest:  # blank lines in front of the first
             yield end, after
             at += 1
 

@@ -527,8 +527,8 @@ class _Resolver:
         if isinstance(step, selectors.Query):
             if isinstance(node, Sequence):
                 problem = f"nothing in {where} has {step}"
-                test = step.tests[0][0]
-                known = [_text_at(self._enter(item), test.path) for item in node.items]
+                test, candidates = self._failing(step, node)
+                known = [_text_at(self._enter(item), test.path) for item in candidates]
                 names = [name for name in known if name is not None]
                 hint = directives.listed(str(test.literal), names)
                 if not node.items:
@@ -550,6 +550,19 @@ class _Resolver:
         if other is not None:
             hint = f"{other}:: has it: write {other}::{reference.path}"
         return Broken("CZ201", problem, reference.step_span(step), hint)
+
+    def _failing(
+        self, query: selectors.Query, node: Sequence
+    ) -> tuple[selectors.Test, tuple[Node, ...]]:
+        """The first test that no item passes, and the items that pass those in front of it."""
+        items = node.items
+        for test in query.tests[0]:
+            only = selectors.Query(((test,),), True, query.start, query.end)
+            passing = tuple(i for i in items if selectors.matches(only, i, self._enter))
+            if not passing:
+                break
+            items = passing
+        return test, items
 
     def _elsewhere(self, reference: Reference) -> str | None:
         """The other scope, if the path leads somewhere there."""

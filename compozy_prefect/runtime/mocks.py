@@ -31,7 +31,6 @@ from compozy_prefect.runtime.schemas import shown
 ANY = "*"
 _LARGEST = 10 * 1024 * 1024  # bytes of a mocks file, as of every file (language.md §0)
 _KEYS = ("output", "error", "delay", "when")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,14 +311,11 @@ def _json(value: Any, source: str, where: str) -> None:
 
 
 def _seconds(value: Any, source: str, where: str) -> float:
-    """A duration such as `250ms` or `1h30m`, or a number of seconds (language.md §2.6)."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9:
-        return float(value)
-    if isinstance(value, str):
-        text = value.strip()
-        parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", text)
-        if parts and "".join(number + unit for number, unit in parts) == text:
-            return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
-    raise UsageError(
-        f"{source}: `{where}` is {shown(value)}; it must be a duration such as `250ms` or `2s`"
-    )
+    """Seconds of a duration such as `250ms` or `1h30m` (language.md §2.6)."""
+    # Late, since the module brings pydantic, and few mocks have a delay.
+    from compozy_prefect.language.models.base import parse_duration
+
+    try:
+        return parse_duration(value)
+    except ValueError as fault:
+        raise UsageError(f"{source}: `{where}` is {shown(value)}: {fault}") from None

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import pytest
 
 from compozy_prefect.errors import ServerUnavailable, UsageError
-from compozy_prefect.flows import server, server_launch, server_settings, server_state
+from compozy_prefect.flows import server, server_launch, server_state
 from compozy_prefect.flows.server import Server
 from compozy_prefect.flows.server_state import Home
 
@@ -166,154 +166,6 @@ def test_without_any_setting_there_is_no_server_of_the_user() -> None:
     assert server.status() is None
 
 
-PROFILES = """
-active = "work"
-[profiles.work]
-PREFECT_API_URL = "http://work/api"
-[profiles.other]
-PREFECT_API_URL = "http://other/api"
-[profiles.plain]
-PREFECT_LOGGING_LEVEL = "DEBUG"
-"""
-
-# name: (environment, files below the folder, expected); {} in the environment is that folder
-SETTINGS: dict[str, tuple[dict[str, str], dict[str, str], str | None]] = {
-    "nothing": ({}, {}, None),
-    "environment": ({"PREFECT_API_URL": "http://env/api"}, {}, "http://env/api"),
-    "lower case": ({"prefect_api_url": "http://env/api"}, {}, "http://env/api"),
-    "empty hides the rest": (
-        {"PREFECT_API_URL": "", "PREFECT_HOME": "{}"},
-        {"profiles.toml": PROFILES},
-        None,
-    ),
-    "active profile": ({"PREFECT_HOME": "{}"}, {"profiles.toml": PROFILES}, "http://work/api"),
-    "default home": ({}, {"../user/.prefect/profiles.toml": PROFILES}, "http://work/api"),
-    "profile by name": (
-        {"PREFECT_HOME": "{}", "PREFECT_PROFILE": "other"},
-        {"profiles.toml": PROFILES},
-        "http://other/api",
-    ),
-    "profile without a URL": (
-        {"PREFECT_HOME": "{}", "PREFECT_PROFILE": "plain"},
-        {"profiles.toml": PROFILES},
-        None,
-    ),
-    "unknown profile": (
-        {"PREFECT_HOME": "{}", "PREFECT_PROFILE": "gone"},
-        {"profiles.toml": PROFILES},
-        None,
-    ),
-    "path of the profiles": (
-        {"PREFECT_PROFILES_PATH": "{}/mine.toml"},
-        {"mine.toml": PROFILES},
-        "http://work/api",
-    ),
-    "test mode": (
-        {"PREFECT_HOME": "{}", "PREFECT_TEST_MODE": "1"},
-        {"profiles.toml": PROFILES},
-        None,
-    ),
-    ".env": ({}, {".env": "A=1\nexport PREFECT_API_URL='http://dot/api' # x\n"}, "http://dot/api"),
-    ".env, bare": ({}, {".env": "PREFECT_API_URL=http://dot/api # x\n"}, "http://dot/api"),
-    "prefect.toml": (
-        {},
-        {"prefect.toml": '[api]\nurl = "http://toml/api"'},
-        "http://toml/api",
-    ),
-    "pyproject.toml": (
-        {},
-        {"pyproject.toml": '[tool.prefect.api]\nurl = "http://py/api"'},
-        "http://py/api",
-    ),
-    "order of files": (
-        {"PREFECT_HOME": "{}"},
-        {
-            "prefect.toml": '[api]\nurl = "http://toml/api"',
-            "pyproject.toml": '[tool.prefect.api]\nurl = "http://py/api"',
-            "profiles.toml": PROFILES,
-        },
-        "http://toml/api",
-    ),
-}
-
-ASK_PREFECT = """
-import json, os, sys
-from prefect.settings import Settings
-answers = {}
-for name, (environment, folder) in json.load(sys.stdin).items():
-    os.chdir(folder)
-    os.environ.update(environment)
-    answers[name] = Settings().api.url or None
-    for key in environment:
-        del os.environ[key]
-from compozy_prefect.flows.server_launch import _SETTINGS
-os.environ.update(_SETTINGS)
-services = Settings().server.services
-answers["recorder"] = [
-    [s.batch_size, s.read_batch_size, s.flush_interval]
-    for s in (services.task_run_recorder, services.event_persister)
-]
-answers["analytics"] = Settings().server.analytics_enabled
-print(json.dumps(answers))
-"""
-
-
-def test_the_users_api_url_is_found_where_prefect_finds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    user = tmp_path / "user"
-    user.unlink()
-    asked: dict[str, Any] = {}
-    plain = dict(os.environ)
-    for number, (name, (environment, files, _)) in enumerate(SETTINGS.items()):
-        folder = tmp_path / f"case{number}"
-        filled = {key: value.format(folder) for key, value in environment.items()}
-        for path, text in files.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
-        folder.mkdir(exist_ok=True)
-        monkeypatch.chdir(folder)
-        assert server_settings.api_url({**plain, **filled}) == SETTINGS[name][2], name
-        if name == "default home":  # one HOME serves every case
-            shutil.rmtree(user)
-        else:
-            asked[name] = (filled, str(folder))
-    out = subprocess.run(
-        [sys.executable, "-c", ASK_PREFECT],
-        input=json.dumps(asked),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answers = json.loads(out.stdout)
-    assert answers.pop("recorder") == [[200, 200, 1], [200, 200, 1]]
-    assert answers.pop("analytics") is False
-    assert answers == {name: SETTINGS[name][2] for name in asked}
-
-
-def test_a_settings_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("prefect.toml").write_text("api = [")
-    with pytest.raises(ServerUnavailable, match=r"settings in /.*/prefect\.toml"):
-        server.configured()
-
-
-@pytest.mark.parametrize(
-    ("api", "ui"),
-    [
-        ("http://127.0.0.1:4200/api", "http://127.0.0.1:4200"),
-        ("https://host/prefect/api/", "https://host/prefect"),
-        (
-            "https://api.prefect.cloud/api/accounts/a/workspaces/w",
-            "https://app.prefect.cloud/account/a/workspace/w",
-        ),
-    ],
-)
-def test_the_ui_of_an_api_url(api: str, ui: str) -> None:
-    assert server_settings.ui_url(api, {}) == ui
-    assert server_settings.ui_url(api, {"PREFECT_UI_URL": "http://ui"}) == "http://ui"
-
-
 def test_health_of_the_users_server_is_any_answer(home: Home) -> None:
     ours = server.ensure()
     theirs = Server(ours.ui_url, ours.ui_url, pid=None, managed=False)  # /health: 404, yet there
@@ -362,7 +214,7 @@ def test_a_server_is_started_once_and_reused(home: Home) -> None:
 
 
 def test_a_server_outlives_its_starter_in_a_session_of_its_own(home: Home, tmp_path: Path) -> None:
-    starter = start_apart(dict(os.environ), str(server_launch.MAIN))
+    starter = start_apart(dict(os.environ), str(home.path.parents[1] / "server_main.py"))
     pid = finish(starter)
     running = server.status()
     assert running is not None
@@ -372,7 +224,10 @@ def test_a_server_outlives_its_starter_in_a_session_of_its_own(home: Home, tmp_p
 
 
 def test_many_first_starts_at_once_make_one_server(home: Home) -> None:
-    starters = [start_apart(dict(os.environ), str(server_launch.MAIN)) for _ in range(5)]
+    starters = [
+        start_apart(dict(os.environ), str(home.path.parents[1] / "server_main.py"))
+        for _ in range(5)
+    ]
     pids = {finish(starter) for starter in starters}
     home.state.unlink()  # so that every process is looked at
     assert pids == {process.pid for process in server_state.running(home)}
@@ -465,6 +320,24 @@ def test_another_service_on_the_port_is_not_taken_for_ours(home: Home, tmp_path:
     finally:
         os.environ["COMPOZY_HOME"] = str(home.path.parent)
         kill_all(mine)
+
+
+@pytest.mark.skipif(not Path("/bin/ps").exists(), reason="needs ps")
+def test_processes_are_found_where_there_is_no_proc(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_state, "_PROC", tmp_path / "no proc")
+    monkeypatch.setenv("COMPOZY_HOME", str(tmp_path / "plain letters"))
+    plain = server_state.server_home(os.environ)
+    try:
+        first = server.ensure()
+        assert server.status() == first
+        plain.state.unlink()
+        assert server.ensure() == first
+        assert server.stop()
+        assert server_state.running(plain) == []
+    finally:
+        kill_all(plain)
 
 
 def test_a_hung_server_is_replaced(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -563,7 +436,9 @@ def test_an_interrupted_start_leaves_nothing(home: Home, monkeypatch: pytest.Mon
 
 
 def test_stop_ends_a_start_that_hangs(home: Home) -> None:
-    starter = start_apart({**os.environ, "PREFECT_STAND_IN": "hush"}, str(server_launch.MAIN))
+    starter = start_apart(
+        {**os.environ, "PREFECT_STAND_IN": "hush"}, str(home.path.parents[1] / "server_main.py")
+    )
     wait_for(lambda: server_state.running(home))
     assert server.stop()
     _, err = starter.communicate(timeout=30)
@@ -662,7 +537,9 @@ def test_apply_points_prefect_at_our_server_and_keeps_the_profile(
         monkeypatch.delenv(name)
     monkeypatch.setenv("COMPOZY_PREFECT_SERVER", "")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    (tmp_path / "profiles.toml").write_text(PROFILES.replace("PREFECT_API_URL", "PREFECT_UI_URL"))
+    (tmp_path / "profiles.toml").write_text(
+        'active = "work"\n[profiles.work]\nPREFECT_LOGGING_LEVEL = "DEBUG"\n'
+    )
     first = server.ensure()
     server.apply(first)
     assert os.environ["PREFECT_API_URL"] == first.api_url

@@ -62,7 +62,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:
     style = "|" if "\n" in value else None
-    if any(c in value for c in "\t\r\x85\u2028"):
+    if any(c in value for c in "\t\r\x85\u2028") or value.endswith("\n\n"):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 

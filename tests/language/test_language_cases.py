@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from language_cases import compare, load
 
 from compozy_prefect.diagnostics import SourceText
 from compozy_prefect.language.dotenv import read_env
 from compozy_prefect.language.nodes import Mapping
 from compozy_prefect.language.references import Scopes, resolve
 from compozy_prefect.language.source import parse
-from language_cases import compare, load
 
 
 @pytest.mark.parametrize(

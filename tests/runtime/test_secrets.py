@@ -114,10 +114,10 @@ def test_a_process_says_nothing_on_its_own(tmp_path):
         async def main():
             with ModelServer([Reply("ok"), Fault(500)]) as server:
                 model = ModelPlan("openai", "gpt-4o", api_url=server.url)
+                messages = ({"role": "user", "content": "hi"},)
+                key = "sk-given-000000000000"
                 for _ in range(2):
-                    request = ModelRequest(
-                        "a", "b", "s", model, "sk-given-000000000000", ({"role": "user", "content": "hi"},), {}
-                    )
+                    request = ModelRequest("a", "b", "s", model, key, messages, {})
                     try:
                         print((await LiteLLMClient().complete(request)).text)
                     except Exception as error:

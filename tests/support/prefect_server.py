@@ -61,7 +61,8 @@ class Api:
 
     def artifacts(self, id: str) -> dict[str, Any]:
         body = {"artifacts": {"flow_run_id": {"any_": [id]}}}
-        return {item["key"]: item for item in self.post("/artifacts/filter", body)}
+        found = self.post("/artifacts/filter", body)
+        return {item["key"]: item for item in found if item["key"]}  # without Prefect's own
 
 
 def until(look: Callable[[], _T], fits: Callable[[_T], bool], seconds: float = 30.0) -> _T:

@@ -6,7 +6,6 @@ In: text. Out: integer nanoseconds, and back.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from compozy_prefect.expressions.functions.contract import INT64_MAX, INT64_MIN
 
@@ -20,7 +19,8 @@ _NANOSECONDS = {
     "m": 60 * 10**9,
     "h": 3_600 * 10**9,
 }
-_PART = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+# Compiled when first used, as most patterns here: the package has to import quickly.
+_PART = r"([0-9]{0,40})(?:\.([0-9]{0,40}))?(ns|us|µs|μs|ms|s|m|h)"
 
 
 def parse_duration(source: str) -> int | None:
@@ -30,12 +30,13 @@ def parse_duration(source: str) -> int | None:
         sign, body = (-1 if body[0] == "-" else 1), body[1:]
     if body == "0":
         return 0
-    total, at = 0, 0
+    total, at, pattern = 0, 0, re.compile(_PART)
     while at < len(body):
-        found = _PART.match(body, at)
-        if found is None:
+        found = pattern.match(body, at)
+        if found is None or not (found[1] or found[2]):
             return None
-        total += int(Fraction(found[1].removesuffix(".")) * _NANOSECONDS[found[2]])
+        whole, fraction, size = found[1] or "0", found[2] or "", _NANOSECONDS[found[3]]
+        total += int(whole) * size + int(fraction or "0") * size // 10 ** len(fraction)
         at = found.end()
     total *= sign
     return total if body and INT64_MIN <= total <= INT64_MAX else None

@@ -6,8 +6,8 @@ In: text. Out: text. Nothing is escaped unless a template asks for it (language.
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Callable
-from urllib.parse import quote_plus
 
 from compozy_prefect.expressions.functions.contract import (
     Function,
@@ -22,6 +22,8 @@ from compozy_prefect.expressions.functions.gofmt import print_
 _HTML = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;", "\0": "\ufffd"}
 )
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n]*")
+_BASE32 = re.compile(rb"[A-Z2-7]*")
 _JS = {
     **{chr(code): f"\\u{code:04X}" for code in range(32)},
     "\\": "\\\\",
@@ -45,7 +47,7 @@ def js(*values: object) -> str:
     for c in print_(*values):
         if c in _JS:
             made.append(_JS[c])
-        elif c <= "\x7e" or c.isprintable():
+        elif c <= "\x7f" or c.isprintable():
             made.append(c)
         else:
             made.append(f"\\u{ord(c):04X}")
@@ -54,6 +56,8 @@ def js(*values: object) -> str:
 
 def urlquery(*values: object) -> str:
     """Escaped for the query of a URL: a space becomes `+`."""
+    from urllib.parse import quote_plus
+
     return bounded("urlquery", quote_plus(octets(print_(*values)), safe="-_.~"))
 
 
@@ -64,11 +68,40 @@ def b64enc(value: object) -> str:
 
 def b64dec(value: object) -> str:
     """The decoded text, or as in Sprig a sentence about what is wrong with it."""
-    source = text("b64dec", value).replace("\n", "").replace("\r", "")
-    try:
-        return from_octets(binascii.a2b_base64(octets(source), strict_mode=True))
-    except binascii.Error:
-        return _illegal("base64", source, 4, str.isalnum, "+/")
+    raw = octets(text("b64dec", value))
+    wrong = _wrong_base64(raw)
+    if wrong is not None:
+        return f"illegal base64 data at input byte {wrong}"
+    return from_octets(binascii.a2b_base64(raw))
+
+
+def _wrong_base64(raw: bytes) -> int | None:
+    """Where Go's decoder stops, or None if all is well. Line ends are skipped."""
+    body = _BASE64.match(raw)
+    assert body is not None
+    at = body.end()
+    digits = len(body[0]) - body[0].count(b"\n") - body[0].count(b"\r")
+    missing = -digits % 4
+    if at == len(raw):
+        return at - digits % 4 if missing else None
+    if raw[at : at + 1] != b"=" or missing in (0, 3):
+        return at
+    at += 1
+    if missing == 2:
+        at = _past_line_ends(raw, at)
+        if at == len(raw):
+            return at
+        if raw[at : at + 1] != b"=":
+            return at - 1
+        at += 1
+    at = _past_line_ends(raw, at)
+    return None if at == len(raw) else at
+
+
+def _past_line_ends(raw: bytes, at: int) -> int:
+    while raw[at : at + 1] in (b"\n", b"\r"):
+        at += 1
+    return at
 
 
 def b32enc(value: object) -> str:
@@ -81,24 +114,29 @@ def b32dec(value: object) -> str:
     """The decoded text, or as in Sprig a sentence about what is wrong with it."""
     from base64 import b32decode
 
-    source = text("b32dec", value).replace("\n", "").replace("\r", "")
-    try:
-        return from_octets(b32decode(octets(source)))
-    except binascii.Error:
-        return _illegal("base32", source, 8, lambda c: "A" <= c <= "Z" or "2" <= c <= "7", "")
+    raw = octets(text("b32dec", value).replace("\n", "").replace("\r", ""))
+    wrong = _wrong_base32(raw)
+    if wrong is not None:
+        return f"illegal base32 data at input byte {wrong}"
+    return from_octets(b32decode(raw))
 
 
-def _illegal(what: str, source: str, block: int, known: Callable[[str], bool], others: str) -> str:
-    """Go's sentence: the offset of the first byte that cannot be."""
-    body = source.rstrip("=")
-    at = next(
-        (n for n, c in enumerate(body) if not (c.isascii() and (known(c) or c in others))), None
-    )
-    if at is None:
-        at = len(body) if len(body) < len(source) else len(source) - len(source) % block
-    else:
-        at = len(octets(source[:at]))
-    return f"illegal {what} data at input byte {at}"
+def _wrong_base32(raw: bytes) -> int | None:
+    """Where Go's decoder stops, or None if all is well."""
+    body = _BASE32.match(raw)
+    assert body is not None
+    at, size = body.end(), len(raw)
+    digits = at % 8
+    if at == size:
+        return at - digits if digits else None
+    if raw[at : at + 1] != b"=" or digits < 2 or size - at > 8:
+        return at
+    if size - at + digits < 8:
+        return size
+    padding = raw[at : at - digits + 8]
+    if padding.strip(b"="):
+        return at + len(padding) - len(padding.lstrip(b"=")) - 1
+    return at if digits in (3, 6) else None
 
 
 def _digest(name: str) -> Callable[[object], str]:

@@ -11,23 +11,13 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 
 _MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
 ]
 _DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 # Longest first where one is the start of another, in the order in which Go tries them.
-_ELEMENT = re.compile(
+_ELEMENT = (
     r"January|Jan|Monday|Mon|MST|2006|__2|_2006|_2|"
     r"002|01|02|03|04|05|06|15|1|2|3|4|5|PM|pm|"
     r"Z070000|Z07:00:00|Z0700|Z07:00|Z07|"
@@ -37,11 +27,12 @@ _ELEMENT = re.compile(
 
 
 @lru_cache(maxsize=256)
-def elements(layout: str) -> tuple[str | None, ...]:
+def elements(layout: str) -> tuple[str, ...]:
     """The layout cut into literal text (at even places) and elements (at odd ones)."""
-    parts: list[str | None] = []
+    parts: list[str] = []
     at = start = 0
-    while found := _ELEMENT.search(layout, at):
+    element_pattern = re.compile(_ELEMENT)
+    while found := element_pattern.search(layout, at):
         element = found[0]
         if element == "_2006":  # an underscore before a year
             parts += (layout[start : found.start() + 1], "2006")
@@ -59,7 +50,7 @@ def format_time(layout: str, time: datetime) -> str:
     parts = elements(layout)
     made: list[str] = []
     for n, part in enumerate(parts):
-        made.append(part or "" if n % 2 == 0 else _element(part or "", time))
+        made.append(part if n % 2 == 0 else _element(part, time))
     return "".join(made)
 
 
@@ -174,14 +165,14 @@ def _reader(layout: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     pattern: list[str] = []
     names: list[str] = []
     for n, part in enumerate(parts):
-        part = part or ""
         if n % 2 == 0:
             # A run of spaces in the layout reads any run of spaces.
             pattern.append(re.sub(r"(?:\\ )+", "[ ]*", re.escape(part)))
             continue
         names.append(part)
         pattern.append(f"({_pattern(part)})")
-        if part in ("05", "5") and not (parts[n + 1] == "" and (parts[n + 2 : n + 3] or [""])[0]):
+        fraction_follows = not parts[n + 1] and "".join(parts[n + 2 : n + 3])[:1] in (".", ",")
+        if part in ("05", "5") and not fraction_follows:
             # Go reads a fraction behind the seconds even where the layout has none.
             names.append(".9")
             pattern.append(r"([.,]\d{1,9})?")

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal, DecimalException, localcontext
-from fractions import Fraction
 from typing import Any
 
 from compozy_prefect.expressions.functions.contract import (
@@ -26,7 +25,6 @@ from compozy_prefect.expressions.functions.contract import (
 from compozy_prefect.expressions.functions.values import number
 
 _INTEGER = re.compile(r"([+-]?)(0[xX]|0[bB]|0[oO]?)?((?:_?[0-9a-fA-F]){1,80})")
-_SEPARATOR = re.compile(r"(?<=\d)_(?=\d)", re.ASCII)
 _BASES = {"": 10, "0x": 16, "0b": 2, "0o": 8, "0": 8}
 
 
@@ -71,7 +69,7 @@ def to_float(where: str, value: object) -> float:
     if isinstance(value, bool) or value is None:
         return float(bool(value))
     if isinstance(value, str):
-        value = number(_SEPARATOR.sub("", value)) or 0
+        value = number(re.sub(r"(?<=[0-9])_(?=[0-9])", "", value)) or 0
     if isinstance(value, (int, float)):
         try:
             return float(value)
@@ -105,6 +103,8 @@ def _exact(
 def _divided(a: Decimal, b: Decimal) -> Decimal:
     if not b:
         raise FunctionError("divf: division by zero")
+    from fractions import Fraction
+
     # Decimals of Go carry 16 places through a division, rounded half away from zero.
     scaled = Fraction(a) / Fraction(b) * 10**16
     whole = math.floor(abs(scaled) + Fraction(1, 2))

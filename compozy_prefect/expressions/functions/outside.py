@@ -6,7 +6,6 @@ In: counts and names. Out: text and integers. `env` sees the project's environme
 from __future__ import annotations
 
 import re
-import string
 
 from compozy_prefect.expressions.functions.contract import (
     MAX_TEXT,
@@ -19,7 +18,9 @@ from compozy_prefect.expressions.functions.contract import (
     too_long,
 )
 
-_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|(\w+|[*#$@!?-]))", re.ASCII)
+_VARIABLE = r"\$(?:\{([^}]*)\}|([0-9A-Za-z_]+|[*#$@!?-]))"
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS = "0123456789"
 
 
 def _random(where: str, alphabet: str, count: object) -> str:
@@ -34,15 +35,15 @@ def _random(where: str, alphabet: str, count: object) -> str:
 
 
 def rand_alpha_num(count: object) -> str:
-    return _random("randAlphaNum", string.ascii_letters + string.digits, count)
+    return _random("randAlphaNum", _LETTERS + _DIGITS, count)
 
 
 def rand_alpha(count: object) -> str:
-    return _random("randAlpha", string.ascii_letters, count)
+    return _random("randAlpha", _LETTERS, count)
 
 
 def rand_numeric(count: object) -> str:
-    return _random("randNumeric", string.digits, count)
+    return _random("randNumeric", _DIGITS, count)
 
 
 def rand_ascii(count: object) -> str:
@@ -92,7 +93,7 @@ def expandenv(environment: Environment, value: object) -> str:
     def variable(found: re.Match[str]) -> str:
         return environment.env.get(found[1] or found[2] or "", "")
 
-    return bounded("expandenv", _VARIABLE.sub(variable, source))
+    return bounded("expandenv", re.sub(_VARIABLE, variable, source))
 
 
 OUTSIDE: tuple[Function, ...] = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
 
 from compozy_prefect.expressions.functions.contract import (
     Function,
@@ -23,10 +22,9 @@ from compozy_prefect.expressions.functions.contract import (
     text,
 )
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_PORT = re.compile(r"(.*):(\d*)", re.DOTALL)
-_PATH_SAFE = "$&+,/:;=@-_.~"
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*):"
+_BAD_ESCAPE = r"%(?![0-9A-Fa-f]{2})"
+_PATH_SAFE = "$&+,/:;=@"
 
 
 def base(value: object) -> str:
@@ -61,7 +59,7 @@ def dir_(value: object) -> str:
 def ext(value: object) -> str:
     """The file name's extension, its dot included."""
     name = text("ext", value).rpartition("/")[2]
-    stem, dot, extension = name.rpartition(".")
+    _, dot, extension = name.rpartition(".")
     return dot + extension if dot else ""
 
 
@@ -70,7 +68,15 @@ def is_abs(value: object) -> bool:
 
 
 def _unescaped(value: str) -> str:
+    from urllib.parse import unquote_to_bytes
+
     return from_octets(unquote_to_bytes(octets(value)))
+
+
+def _escaped(value: str, safe: str) -> str:
+    from urllib.parse import quote
+
+    return quote(octets(value), safe=safe + "-_.~")
 
 
 def url_parse(value: object) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def url_parse(value: object) -> dict[str, Any]:
         raise FunctionError(f"urlParse: no URL, it has control characters: {describe(source)}")
     rest, _, fragment = source.partition("#")
     scheme = ""
-    if found := _SCHEME.match(rest):
+    if found := re.match(_SCHEME, rest):
         scheme, rest = found[1].lower(), rest[found.end() :]
     elif rest.startswith(":"):
         raise FunctionError(f"urlParse: the scheme is missing in {describe(source)}")
@@ -99,14 +105,14 @@ def url_parse(value: object) -> dict[str, Any]:
                 f"urlParse: the first path segment of {describe(source)} has a colon"
             )
     for part in (host, path, fragment, userinfo):
-        if _BAD_ESCAPE.search(part):
+        if re.search(_BAD_ESCAPE, part):
             raise FunctionError(f"urlParse: an escape in {describe(source)} is not valid")
     if re.search(r"[ <>\"]", host) or not _port_is_good(host):
         raise FunctionError(f"urlParse: the host of {describe(source)} is not valid")
     name, _, password = userinfo.partition(":")
     if userinfo:
-        user = quote(octets(_unescaped(name)), safe="$&+,;=-_.~")
-        secret = quote(octets(_unescaped(password)), safe="$&+,;=-_.~")
+        user = _escaped(_unescaped(name), "$&+,;=")
+        secret = _escaped(_unescaped(password), "$&+,;=")
         userinfo = user + (":" + secret if ":" in userinfo else "")
     return Made(
         scheme=scheme,
@@ -129,8 +135,9 @@ def _port_is_good(host: str) -> bool:
 
 
 def _hostname(host: str) -> str:
-    if found := _PORT.fullmatch(host):
-        host = found[1]
+    name, colon, port = host.rpartition(":")
+    if colon and not port.strip("0123456789"):
+        host = name
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
@@ -149,11 +156,11 @@ def url_join(parts: object) -> str:
         userinfo = part("userinfo")
         if scheme or host or userinfo:
             if host or path or userinfo:
-                made += "//" if host or userinfo or not scheme or path.startswith("//") else ""
+                made += "//"
             if userinfo:
                 made += url_parse(f"proto://{userinfo}@host")["userinfo"] + "@"
-            made += quote(octets(host), safe="!$&'()*+,;=:[]<>\"-_.~")
-        escaped = path if path == "*" else quote(octets(path), safe=_PATH_SAFE)
+            made += _escaped(host, "!$&'()*+,;=:[]<>\"")
+        escaped = path if path == "*" else _escaped(path, _PATH_SAFE)
         if escaped and not escaped.startswith("/") and host:
             made += "/"
         elif not made and ":" in escaped.partition("/")[0]:
@@ -162,7 +169,7 @@ def url_join(parts: object) -> str:
     if query := part("query"):
         made += "?" + query
     if fragment := part("fragment"):
-        made += "#" + quote(octets(fragment), safe="!()*?" + _PATH_SAFE)
+        made += "#" + _escaped(fragment, "!()*?" + _PATH_SAFE)
     return bounded("urlJoin", made)
 
 

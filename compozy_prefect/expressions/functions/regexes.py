@@ -24,8 +24,8 @@ from compozy_prefect.expressions.functions.contract import (
     too_long,
 )
 
-_REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})", re.ASCII)
-_META = re.compile(r"([\\.+*?()|\[\]{}^$])")
+_REFERENCE = r"\$(?:(\$)|([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)\})"
+_META = r"([\\.+*?()|\[\]{}^$])"
 
 
 @lru_cache(maxsize=256)
@@ -60,7 +60,17 @@ def _matches(compiled: Any, source: str) -> Iterator[Any]:
 
 
 def regex_match(pattern: object, value: object) -> bool:
-    compiled, source = _arguments("regexMatch", pattern, value)
+    """Whether the text has a match; false if the pattern is none (Sprig)."""
+    text("regexMatch", pattern, "a pattern as text")
+    text("regexMatch", value)
+    try:
+        return must_regex_match(pattern, value)
+    except FunctionError:
+        return False
+
+
+def must_regex_match(pattern: object, value: object) -> bool:
+    compiled, source = _arguments("mustRegexMatch", pattern, value)
     return compiled.search(source) is not None
 
 
@@ -112,7 +122,7 @@ def _expanded(template: str, found: Any, names: Any) -> str:
             return (found.group(number) or "") if number <= found.re.groups else ""
         return (found.group(names[name]) or "") if name in names else ""
 
-    return _REFERENCE.sub(group, template)
+    return re.sub(_REFERENCE, group, template)
 
 
 def regex_replace_all(pattern: object, value: object, replacement: object) -> str:
@@ -154,11 +164,12 @@ def regex_split(pattern: object, value: object, count: object = -1) -> list[Any]
 
 def regex_quote_meta(value: object) -> str:
     """The pattern that matches the text itself."""
-    return _META.sub(r"\\\1", text("regexQuoteMeta", value))
+    return re.sub(_META, r"\\\1", text("regexQuoteMeta", value))
 
 
 REGEXES: tuple[Function, ...] = (
-    *aliases(Function("regexMatch", regex_match, 2, 2), "mustRegexMatch"),
+    Function("regexMatch", regex_match, 2, 2),
+    Function("mustRegexMatch", must_regex_match, 2, 2),
     *aliases(Function("regexFind", regex_find, 2, 2), "mustRegexFind"),
     *aliases(Function("regexFindAll", regex_find_all, 2, 3, in_parentheses=1), "mustRegexFindAll"),
     *aliases(

@@ -18,19 +18,16 @@ from compozy_prefect.expressions.functions.contract import (
 from compozy_prefect.expressions.functions.values import Version
 
 _LABEL = r"[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*"
-_VERSION = re.compile(
-    rf"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(?:-({_LABEL}))?(?:\+({_LABEL}))?", re.ASCII
-)
+_VERSION = rf"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(?:-({_LABEL}))?(?:\+({_LABEL}))?"
 _WILD = (
     rf"v?(?:[0-9]+|[xX*])(?:\.(?:[0-9]+|[xX*]))?(?:\.(?:[0-9]+|[xX*]))?"
     rf"(?:-{_LABEL})?(?:\+{_LABEL})?"
 )
 _OPERATOR = r"(?:!=|>=|=>|<=|=<|~>|[=<>~^])?"
-_RANGE = re.compile(rf"\s*({_WILD})\s+-\s+({_WILD})\s*", re.ASCII)
-_ONE = re.compile(rf"({_OPERATOR})\s*({_WILD})", re.ASCII)
-_PARTS = re.compile(
-    rf"v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?(?:-({_LABEL}))?(?:\+{_LABEL})?",
-    re.ASCII,
+_RANGE = rf"\s*({_WILD})\s+-\s+({_WILD})\s*"
+_ONE = rf"({_OPERATOR})\s*({_WILD})"
+_PARTS = (
+    rf"v?([0-9]+|[xX*])(?:\.([0-9]+|[xX*]))?(?:\.([0-9]+|[xX*]))?(?:-({_LABEL}))?(?:\+{_LABEL})?"
 )
 _MAX_SOURCE = 4_096
 
@@ -44,7 +41,7 @@ def _parsed(where: str, value: object) -> Version:
     if isinstance(value, Version):
         return value
     source = text(where, value, "a version as text")
-    found = _VERSION.fullmatch(source) if len(source) <= _MAX_SOURCE else None
+    found = re.fullmatch(_VERSION, source) if len(source) <= _MAX_SOURCE else None
     numbers = [int((n or "0")[:21]) for n in found.groups()[:3]] if found else []
     label = found[4] or "" if found else ""
     if found is None or any(n >= 1 << 64 for n in numbers) or not _label_is_good(label):
@@ -184,7 +181,7 @@ class _Constraint:
 
 
 def _constraint(operator: str, version: str) -> _Constraint:
-    found = _PARTS.fullmatch(version)
+    found = re.fullmatch(_PARTS, version)
     if found is None:
         raise FunctionError(f"semverCompare: {describe(version)} is no constraint")
     major, minor, patch, label = found.groups()
@@ -212,7 +209,7 @@ def semver_compare(constraint: object, version: object) -> bool:
         raise FunctionError("semverCompare: the constraint is too long")
     checked = _parsed("semverCompare", version)
     alternatives = []
-    for alternative in _RANGE.sub(r">=\1,<=\2 ", source).split("||"):
+    for alternative in re.sub(_RANGE, r">=\1,<=\2 ", source).split("||"):
         alternatives.append(_conjunction(alternative))
     return any(all(part.holds(checked) for part in parts) for parts in alternatives)
 
@@ -220,7 +217,8 @@ def semver_compare(constraint: object, version: object) -> bool:
 def _conjunction(source: str) -> list[_Constraint]:
     parts: list[_Constraint] = []
     at = len(source) - len(source.lstrip())
-    while found := _ONE.match(source, at):
+    one = re.compile(_ONE)
+    while found := one.match(source, at):
         parts.append(_constraint(found[1], found[2]))
         rest = source[found.end() :]
         at = len(source) - len(rest.lstrip())

@@ -72,8 +72,9 @@ class Fault:
 
 
 def fault_of(raised: BaseException) -> Fault:
-    """The fault behind an exception of litellm, openai, httpx or aiohttp; asks by their names,
-    so that none of them has to be imported.
+    """The fault behind an exception of litellm, openai, httpx or aiohttp.
+
+    It asks for their names, so that none of them has to be imported.
     """
     chain = list(_chain(raised))
     names = {base.__name__ for one in chain for base in type(one).__mro__}
@@ -83,6 +84,10 @@ def fault_of(raised: BaseException) -> Fault:
         "APITimeoutError",
         "TimeoutException",
     }:
+        # litellm makes a time-out of its own of an answer with status 504, too.
+        headers = _headers(raised)
+        if headers is not None:
+            return _refused(504, said, names, _retry_after(headers))
         return Fault("TIMEOUT", "it did not answer in time")
     if any(isinstance(one, (json.JSONDecodeError, UnicodeDecodeError)) for one in chain):
         return Fault("INVALID_RESPONSE", "its answer is no JSON")
