@@ -45,9 +45,10 @@ from compozy_prefect.flows.server_state import (
     read_state,
     running,
     server_home,
+    stranded,
 )
 
-HUNG_SECONDS = 10.0  # silence after which a server that has answered before is replaced
+HUNG_SECONDS = 20.0  # silence after which a server that has answered before is replaced
 STOP_SECONDS = 15.0
 
 _MANAGED = "COMPOZY_PREFECT_SERVER"  # set by `apply`: PREFECT_API_URL is ours, not the user's
@@ -81,7 +82,7 @@ def status() -> Server | None:
     """Our server, if it runs and answers. Changes nothing."""
     home = server_home(os.environ)
     for process in running(home):
-        if answers(process.port):
+        if not stranded(process, home) and answers(process.port):
             return _server(process)
     return None
 
@@ -182,7 +183,7 @@ def _start(home: Home, wanted: int | None, tell: Notify) -> Server:
             if _wait_for_old(process, before, home, tell):
                 remember(process, home)
                 return _server(process)
-            tell("the local Prefect server hangs; starting it again…")
+            tell("the local Prefect server hangs or lost its folder; starting it again…")
             end(process, home, timeout=STOP_SECONDS)
         first = not home.database.exists()
         check_room(home, ROOM_FIRST if first else ROOM)
@@ -198,13 +199,15 @@ def _wait_for_old(process: Process, before: State | None, home: Home, tell: Noti
 
     It may be busy, or still starting because the program that started it was killed.
     """
+    if stranded(process, home):
+        return False
     if answers(process.port):
         return True
     starting = before is not None and before.pid == process.pid and not before.ready
     tell("waiting for the local Prefect server, which runs but does not answer…")
     deadline = time.monotonic() + (START_SECONDS if starting else HUNG_SECONDS)
     while time.monotonic() < deadline and alive(process, home):
-        if answers(process.port, timeout=1.0):
+        if answers(process.port):
             return True
         time.sleep(0.05)
     return False

@@ -33,7 +33,7 @@ from compozy_prefect.flows.server_state import (
 
 HOST = "127.0.0.1"
 START_SECONDS = 90.0  # the first start migrates an empty database: 20 s on two slow cores
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 5.0  # a busy server on a busy machine may take seconds; a dead one refuses at once
 LINGER_SECONDS = 1.0  # a killed process is gone from the table before its sockets are
 
 # A full disk is better told before than found in a half-migrated database. The first start writes
@@ -121,9 +121,9 @@ def _identify(child: subprocess.Popen[bytes], home: Home) -> Process:
 
 def _wait_for_new(child: subprocess.Popen[bytes], port: int, home: Home) -> None:
     deadline = time.monotonic() + START_SECONDS
-    # The socket listens already, so a request waits in its queue and is answered at once when the
-    # server is up; the timeout is only there to look at the child now and then.
-    while not answers(port, timeout=1.0):
+    # The socket listens already, so a request waits in its queue and is answered the moment the
+    # server is up, or refused the moment it dies.
+    while not answers(port):
         if (code := child.poll()) is not None:
             check_room(home, ROOM)  # on a full disk the log has nothing to say
             how = f"stopped by signal {-code}" if code < 0 else f"exit status {code}"
@@ -212,22 +212,22 @@ def remember(process: Process, home: Home, *, ready: bool = True) -> None:
         process.pid, process.started, boot_id(), process.port, f"http://{HOST}:{process.port}/api"
     )
     if ready:
-        _, body = _get(process.port, "/api/admin/version", PROBE_SECONDS)
+        _, body = _get(process.port, "/api/admin/version")
         version = body.decode(errors="replace").strip().strip('"')
         state = replace(state, version=version, ready=True)
     write_state(home, state)
 
 
-def answers(port: int, timeout: float = PROBE_SECONDS) -> bool:
+def answers(port: int, timeout: float | None = None) -> bool:
     """Whether a Prefect server answers on our port. `look` has told that the port is ours."""
     return _get(port, "/api/health", timeout) == (200, b"true")
 
 
-def _get(port: int, path: str, timeout: float) -> tuple[int, bytes]:
+def _get(port: int, path: str, timeout: float | None = None) -> tuple[int, bytes]:
     """Status and body of a GET on loopback, proxies or not; (0, b"") without an answer."""
     from http.client import HTTPConnection, HTTPException
 
-    connection = HTTPConnection(HOST, port, timeout=timeout)
+    connection = HTTPConnection(HOST, port, timeout=timeout or PROBE_SECONDS)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -173,42 +173,57 @@ def alive(process: Process, home: Home) -> bool:
     return False
 
 
+def stranded(process: Process, home: Home) -> bool:
+    """Whether the server's folder was deleted under it: it answers, but its database is gone."""
+    try:
+        return not (_PROC / str(process.pid) / "cwd").samefile(home.path)
+    except OSError:  # no /proc, or no folder at all
+        return not home.path.exists()
+
+
 def _servers(home: Home, pid: int | None = None) -> Iterator[Process]:
-    """The servers of `home` among all processes, or at most the one with that id."""
+    """The servers of `home` among all processes, or at most the one with that id.
+
+    Only the folder's owner runs its server: another user's process that looks like one is not to
+    be trusted with our runs.
+    """
+    owner = home.path.stat().st_uid if home.path.exists() else os.getuid()
     table = _from_proc if (_PROC / "self" / "stat").exists() else _from_ps
-    for number, started, command in table(pid):
+    for number, uid, started, command in table(pid):
         match = _COMMAND.search(command)
-        if match is not None and match[2] == str(home.path):
+        if match is not None and match[2] == str(home.path) and uid == owner:
             yield Process(number, started, int(match[1]))
 
 
-def _from_proc(pid: int | None) -> Iterator[tuple[int, str, str]]:
-    """Process id, start and command line of every process, or of one; Linux."""
+def _from_proc(pid: int | None) -> Iterator[tuple[int, int, str, str]]:
+    """Id, owner, start and command line of every process, or of one; Linux."""
     for entry in os.listdir(_PROC) if pid is None else [str(pid)]:
         if not entry.isdigit():
             continue
         try:
             command = (_PROC / entry / "cmdline").read_bytes().rstrip(b"\0")
+            uid = (_PROC / entry).stat().st_uid
             after_name = (_PROC / entry / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             continue
         # Field 22 of proc(5): clock ticks since boot.
-        yield int(entry), after_name[19].decode(), os.fsdecode(command.replace(b"\0", b" "))
+        yield int(entry), uid, after_name[19].decode(), os.fsdecode(command.replace(b"\0", b" "))
 
 
-def _from_ps(pid: int | None) -> Iterator[tuple[int, str, str]]:
+def _from_ps(pid: int | None) -> Iterator[tuple[int, int, str, str]]:
     """The same where there is no /proc, to the second."""
     which = ["-A"] if pid is None else ["-p", str(pid)]
+    columns = ["-o", "pid=", "-o", "uid=", "-o", "lstart=", "-o", "command="]
     listed = subprocess.run(  # noqa: S603
-        ["/bin/ps", "-ww", "-o", "pid=", "-o", "lstart=", "-o", "command=", *which],
+        ["/bin/ps", "-ww", *columns, *which],
         capture_output=True,
         text=True,
         errors="surrogateescape",
         check=False,
     ).stdout
     for line in listed.splitlines():
-        if match := re.match(r"\s*(\d+)\s+((?:\S+\s+){4}\d{4})\s+(.*)", line):
-            yield int(match[1]), match[2], match[3]
+        if match := re.match(r"\s*(\d+)\s+(\d+)\s+((?:\S+\s+){4}\d{4})\s+(.*)", line):
+            yield int(match[1]), int(match[2]), match[3], match[4]
 
 
 # -- lock --

@@ -7,6 +7,7 @@ from itertools import islice
 
 _MAX_KNOWN = 2000  # names looked at, so that a huge project cannot make a message slow
 _MAX_LENGTH = 80
+_MAX_MISTAKES = 3
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -15,8 +16,22 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     A mistake is a letter too many, missing, wrong, or swapped with its neighbour; capitals and
     the choice of `-`, `_` or a space count for nothing. The first of equally near names wins.
     """
-    ranked = _ranked(name, known)
-    return ranked[0] if ranked else None
+    wanted = _folded(name)
+    if not wanted or len(wanted) > _MAX_LENGTH:
+        return None
+    best: str | None = None
+    limit = min(max(len(wanted) // 3, 1), _MAX_MISTAKES)
+    for candidate in islice(known, _MAX_KNOWN):
+        folded = _folded(candidate)
+        # As many mistakes as letters are another word.
+        most = min(limit, len(wanted) - 1, len(folded) - 1)
+        if folded == wanted:
+            return candidate
+        if most > 0 and len(folded) <= _MAX_LENGTH:
+            distance = _distance(wanted, folded, most)
+            if distance is not None:
+                best, limit = candidate, distance - 1
+    return best
 
 
 def suggest(name: str, known: Iterable[str], *, what: str = "known", limit: int = 5) -> str | None:
@@ -31,41 +46,34 @@ def suggest(name: str, known: Iterable[str], *, what: str = "known", limit: int 
     return f"{what}: {', '.join(names[:limit])}{more}"
 
 
-def _ranked(name: str, known: Iterable[str]) -> list[str]:
-    wanted = _folded(name)
-    if not wanted or len(wanted) > _MAX_LENGTH:
-        return []
-    best: list[tuple[int, int, str]] = []
-    for order, candidate in enumerate(islice(known, _MAX_KNOWN)):
-        folded = _folded(candidate)
-        if not folded or len(folded) > _MAX_LENGTH:
-            continue
-        cutoff = max(len(wanted), len(folded)) // 3 if len(wanted) > 2 else 1
-        distance = _distance(wanted, folded, max(cutoff, 1))
-        # Two of two letters changed is another word, not a mistake.
-        if distance is not None and distance < min(len(wanted), len(folded)):
-            best.append((distance, order, candidate))
-    return [candidate for _, _, candidate in sorted(best)]
-
-
 def _folded(name: str) -> str:
     return name.strip().casefold().replace("-", "_").replace(" ", "_")
 
 
-def _distance(a: str, b: str, cutoff: int) -> int | None:
-    """Optimal string alignment distance, or None when it exceeds the cutoff."""
-    if abs(len(a) - len(b)) > cutoff:
+def _distance(a: str, b: str, most: int) -> int | None:
+    """Optimal string alignment distance, or None when it exceeds `most`."""
+    if abs(len(a) - len(b)) > most:
         return None
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    start = 0
+    while start < min(len(a), len(b)) and a[start] == b[start]:
+        start += 1
+    a, b = a[start:], b[start:]
     before: list[int] = []
     above = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
+        # Only cells near the diagonal can be within `most`.
+        first, last = max(1, i - most), min(len(b), i + most)
+        row = [most + 1] * (len(b) + 1)
+        row[0] = i
+        for j in range(first, last + 1):
+            y = b[j - 1]
             cost = min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (x != y))
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 cost = min(cost, before[j - 2] + 1)
-            row.append(cost)
-        if min(row) > cutoff:
+            row[j] = cost
+        if min(row) > most:
             return None
         before, above = above, row
-    return above[-1] if above[-1] <= cutoff else None
+    return above[-1] if above[-1] <= most else None

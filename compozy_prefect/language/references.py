@@ -35,6 +35,11 @@ MAX_VALUES = 1_000_000  # nodes of a resolved document, counted as if references
 # Below these keys a `$ref` without a scope is JSON Schema's own (§9).
 _SCHEMA_KEYS = frozenset(("schemas", "schema", "input", "output", "properties", "$defs"))
 
+_DOCUMENTS = {
+    "local": "this file",
+    "global": "the project file",
+    "resource": "the autoloaded file",
+}
 _TOO_DEEP = "references lead to references too many times over"
 
 
@@ -522,7 +527,7 @@ class _Resolver:
     def _not_found(self, reference: Reference, miss: selectors.Miss) -> Broken:
         step, node = miss.step, miss.node
         done = reference.before(step)
-        where = f"{reference.scope}::{done}" if done else f"the {reference.scope} document"
+        where = f"{reference.scope}::{done}" if done else _DOCUMENTS[reference.scope]
         hint: str | None = None
         if isinstance(step, selectors.Query):
             if isinstance(node, Sequence):

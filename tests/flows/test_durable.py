@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -208,7 +212,7 @@ class TestInterruption:
     def test_it_shows_as_cancelled(
         self, prefect_server: Api, number: signal.Signals, tool: str
     ) -> None:
-        process = program(f"TOOL = {tool!r}" + self.SLOW)
+        process = program(f"TOOL = {tool!r}\n" + textwrap.dedent(self.SLOW))
         assert process.stdout is not None
         id = process.stdout.readline().strip()
         wait_for_line(process, "step two")
@@ -223,7 +227,10 @@ class TestInterruption:
         assert "status CANCELED CANCELED" in out
         assert "Traceback" not in err
         flow_run = prefect_server.flow_run(id)
-        assert (flow_run["state_name"], flow_run["state"]["message"]) == ("Cancelled", "interrupted")
+        assert (flow_run["state_name"], flow_run["state"]["message"]) == (
+            "Cancelled",
+            "interrupted",
+        )
         runs = prefect_server.settled(id, 2)
         assert runs["one"]["state_name"] == "Completed"
         assert runs["two"]["state_name"] == "Cancelled"
@@ -285,3 +292,64 @@ def wait_for_line(process: subprocess.Popen[str], wanted: str) -> None:
         if line.strip() == wanted:
             return
     pytest.fail(f"no line {wanted!r}: {process.communicate()[1]}")
+
+
+class Proxy:
+    """Stands between a run and the server, until it is closed."""
+
+    def __init__(self, url: str) -> None:
+        self._target = (urlsplit(url).hostname, urlsplit(url).port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for one in [self._listening, *self._open]:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(self._target)
+                self._open += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def test_a_server_that_goes_away_is_a_sentence(
+    prefect_server: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(prefect_server.url)
+    monkeypatch.setenv("PREFECT_API_URL", proxy.url)
+    process = program(
+        """
+        from compozy_prefect.errors import ServerUnavailable
+
+        class Watcher:
+            def step_started(self, step): print("step", step.id, flush=True)
+
+        mocks = Mocks.from_mapping({"tools": {"slow": {"output": {}, "delay": "1s"}}})
+        services = Services.create(offline=True, mocks=mocks)
+        of = plan(step("slow", tool=ToolCall("slow"), then="two"), step("two"))
+        try:
+            run_sync(of, "flow", {}, services=services, observer=Watcher())
+        except ServerUnavailable as fault:
+            print(fault, flush=True)
+        """
+    )
+    wait_for_line(process, "step slow")
+    proxy.close()
+    out, err = process.communicate(timeout=90)
+    assert f"the Prefect server at {proxy.url} does not answer" in out
+    assert "Traceback" not in out + err

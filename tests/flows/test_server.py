@@ -132,6 +132,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     script = tmp_path / "server_main.py"
     script.write_text(STAND_IN)
     monkeypatch.setattr(server_launch, "MAIN", script)
+    monkeypatch.setattr(server_launch, "PROBE_SECONDS", 1.0)
     found = server_state.server_home(os.environ)
     try:
         yield found
@@ -349,7 +350,18 @@ def test_a_hung_server_is_replaced(home: Home, monkeypatch: pytest.MonkeyPatch) 
     told: list[str] = []
     second = server.ensure(notify=told.append)
     assert second.pid != first.pid
-    assert told[1] == "the local Prefect server hangs; starting it again…"
+    assert told[1] == "the local Prefect server hangs or lost its folder; starting it again…"
+
+
+def test_a_server_whose_folder_was_deleted_is_replaced(home: Home) -> None:
+    first = server.ensure()
+    shutil.rmtree(home.path)
+    assert server.status() is None
+    second = server.ensure()
+    assert second.pid != first.pid
+    assert server.status() == second
+    home.state.unlink()
+    assert [process.pid for process in server_state.running(home)] == [second.pid]
 
 
 def test_a_start_whose_starter_was_killed_is_taken_over(home: Home) -> None:

@@ -104,7 +104,7 @@ def test_any_text_gives_diagnostics_that_can_be_shown(text: str | bytes) -> None
 
 
 @given(st.dictionaries(_STRINGS, _JSON, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_yaml_writes_is_read_back(data: dict[str, object]) -> None:
     for options in ({}, {"default_flow_style": True}, {"allow_unicode": True, "width": 20}):
         text = yaml.safe_dump(data, **options)

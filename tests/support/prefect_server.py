@@ -50,6 +50,7 @@ class Api:
                 len(runs) == count
                 and all(
                     run["state_type"] in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+                    and run["state"]  # written a moment after the run itself
                     for run in runs.values()
                 )
             ),

@@ -154,6 +154,8 @@ class _Judge:
             )
 
     def _span(self, read: Read, place: Place, at: int) -> Span:
-        """The segment of a path; the last one up to the end of the path."""
-        last = at + 1 >= len(read.starts)
-        return place.node.span_of(read.starts[at], read.end if last else read.starts[at + 1])
+        """A segment of a path, without the dot in front of a name."""
+        start, last = read.starts[at], at + 1 >= len(read.starts)
+        if at and str(place.node.value)[start : start + 1] == ".":
+            start += 1
+        return place.node.span_of(start, read.end if last else read.starts[at + 1])

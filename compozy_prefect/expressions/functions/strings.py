@@ -218,8 +218,6 @@ def replace(old: object, new: object, value: object) -> str:
 def plural(one: object, many: object, count: object) -> str:
     """`one` when the count is 1, else `many`."""
     word, words = text("plural", one), text("plural", many)
-    if isinstance(count, (list, dict, str)):
-        count = len(count)  # `.files | plural "file" "files"` reads well, and Go has no meaning
     return word if integer("plural", count, "an integer count") == 1 else words
 
 

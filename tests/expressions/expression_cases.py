@@ -1,0 +1,122 @@
+"""The text fixtures of tests/cases/expressions: read, compared, and with UPDATE_CASES=1 rewritten.
+
+A file holds sections, and a section a list of cases. A case has a `template` (or a `condition`),
+perhaps a `context` (a map, or the name of one in contexts.yaml), and what is expected of it:
+
+    value   what `native` gives, `true` being no 1 and 1 no 1.0
+    text    what `text` gives
+    data    what `data` gives
+    reads   the reads, one a line, with `?` for a guarded one
+    error   `CODE start-end message | hint`, of whichever stage finds it
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from compozy_prefect.expressions import Template, TemplateError, parse, parse_condition
+
+CASES = Path(__file__).parent.parent / "cases" / "expressions"
+UPDATE = os.environ.get("UPDATE_CASES") == "1"
+ASPECTS = ("value", "text", "data", "reads")
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML in which dates stay text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [r for r in resolvers if r[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load(path: Path) -> Any:
+    return yaml.load(path.read_text(), Loader=_Loader)
+
+
+CONTEXTS: dict[str, dict[str, Any]] = load(CASES / "contexts.yaml")
+
+
+def files() -> list[str]:
+    return sorted(p.name for p in CASES.glob("*.yaml") if p.name != "contexts.yaml")
+
+
+def cases(file: str) -> list[Any]:
+    """The cases of one file as pytest parameters."""
+    return [
+        pytest.param(file, section, number, case, id=f"{file[:-5]}: {section} [{number}]")
+        for section, group in load(CASES / file).items()
+        for number, case in enumerate(group)
+    ]
+
+
+def seen(case: dict[str, Any]) -> dict[str, Any]:
+    """What the engine makes of the case: the aspects it asks for, or the error that came out."""
+    context = case.get("context", "default")
+    if isinstance(context, str):
+        context = CONTEXTS[context]
+    aspects = [a for a in ASPECTS if a in case] or ["value"]
+    try:
+        template = parse_condition(case["condition"]) if "condition" in case else parse(_of(case))
+        template.compile()
+        return {aspect: _aspect(template, aspect, context) for aspect in aspects}
+    except TemplateError as error:
+        hint = f" | {error.hint}" if error.hint else ""
+        return {"error": f"{error.code} {error.start}-{error.end} {error.message}{hint}"}
+
+
+def _of(case: dict[str, Any]) -> str:
+    template = case["template"]
+    assert isinstance(template, str)
+    return template
+
+
+def _aspect(template: Template, aspect: str, context: dict[str, Any]) -> Any:
+    if aspect == "value":
+        return template.native(context)
+    if aspect == "text":
+        return template.text(context)
+    if aspect == "data":
+        return template.data(context)
+    return reads_as_lines(template)
+
+
+def reads_as_lines(template: Template) -> list[str]:
+    return [str(read) for read in template.reads]
+
+
+def rewrite(file: str, section: str, number: int, found: dict[str, Any]) -> None:
+    path = CASES / file
+    sections = load(path)
+    case = sections[section][number]
+    kept = {k: v for k, v in case.items() if k in ("template", "condition", "context", "why")}
+    sections[section][number] = {**kept, **found}
+    write(path, sections)
+
+
+def write(path: Path, sections: dict[str, list[Any]]) -> None:
+    """A file as the fixtures are written: its head comment, its sections, a case a paragraph."""
+    head = "".join(x for x in path.read_text().splitlines(keepends=True) if x.startswith("# "))
+    text = yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    lines = text.splitlines(keepends=True)
+    path.write_text(head + "".join(f"\n{x}" if x[0] not in " -#" else x for x in lines).lstrip())
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML as a person would write it: data in one line, text of several lines in a block."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, indentless)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _Inline(dict[str, Any]):
+    pass
