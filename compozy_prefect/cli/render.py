@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from compozy_prefect.cli.output import colour, print_json
 from compozy_prefect.diagnostics import SourceText, Span, error
 from compozy_prefect.diagnostics import render as render_diagnostics
 from compozy_prefect.errors import TemplateError, UsageError
+from compozy_prefect.language.data import read_data
 
 
 def render(
@@ -68,22 +68,3 @@ def _span(template: str, fault: TemplateError) -> Span:
         return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
     return Span("template", *place(fault.start), *place(max(fault.end, fault.start + 1)))
-
-
-def read_data(path: Path) -> Any:
-    """The data of a YAML or JSON file, or of stdin for `-`. Raises ProjectInvalid, UsageError."""
-    from compozy_prefect.errors import ProjectInvalid
-    from compozy_prefect.language.source import parse
-
-    if str(path) == "-":
-        name, raw = "stdin", sys.stdin.buffer.read()
-    else:
-        name = os.fspath(path)
-        try:
-            raw = path.read_bytes()
-        except OSError as fault:
-            raise UsageError(f"{name} cannot be read: {fault.strerror or fault}") from None
-    node, found, source = parse(raw, name, any_root=True)
-    if node is None or any(d.severity == "error" for d in found):
-        raise ProjectInvalid(found, {name: source})
-    return node.data()

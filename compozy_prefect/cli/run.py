@@ -17,9 +17,9 @@ from cyclopts import Parameter
 from compozy_prefect.cli import DONE, FAILED, INTERRUPTED
 from compozy_prefect.cli.app import SETTINGS
 from compozy_prefect.cli.output import colour, note, print_diagnostics, print_json
-from compozy_prefect.cli.render import read_data
 from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.errors import UsageError
+from compozy_prefect.language.data import read_data
 
 if TYPE_CHECKING:
     from compozy_prefect.compiler.plan import StepPlan

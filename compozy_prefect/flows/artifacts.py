@@ -17,18 +17,25 @@ from prefect.logging import get_run_logger
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import Outcome
 
+PATIENCE = 12.0  # seconds; a server that is started again needs about five
 _LARGEST = 200_000  # characters of output shown; the run's result holds all of it
 
 
 async def publish(
     client: PrefectClient, flow_run: FlowRun, workflow_id: str, outcome: Outcome
-) -> None:
-    """Creates the artifacts, all at once. What the server refuses is logged and left out."""
+) -> bool:
+    """Creates the artifacts, all at once. What the server refuses is logged and left out.
+
+    False when the server does not answer, or takes longer than anybody would wait for this.
+    """
     items = [_output(workflow_id, outcome), _usage(workflow_id, outcome)]
     made = [item.model_copy(update={"flow_run_id": flow_run.id}) for item in items if item]
-    answers = await asyncio.gather(
-        *(client.create_artifact(item) for item in made), return_exceptions=True
-    )
+    creating = asyncio.gather(*map(client.create_artifact, made), return_exceptions=True)
+    try:
+        answers = await asyncio.wait_for(creating, PATIENCE)
+    except TimeoutError:
+        get_run_logger().warning("No artifacts: the server did not answer in %g s", PATIENCE)
+        return False
     for item, answer in zip(made, answers, strict=True):
         if isinstance(answer, (httpx.HTTPError, PrefectHTTPStatusError)):
             get_run_logger().warning(
@@ -36,6 +43,7 @@ async def publish(
             )
         elif isinstance(answer, BaseException):
             raise answer
+    return not any(isinstance(answer, httpx.TransportError) for answer in answers)
 
 
 def key(*parts: str) -> str:

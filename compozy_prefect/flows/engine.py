@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import Task
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import RunInput, TaskRunResult
 from prefect.events.worker import EventsWorker
 from prefect.serializers import JSONSerializer
@@ -122,6 +123,17 @@ async def hand_over(seconds: float = 10.0) -> bool:
     """
     drained = await EventsWorker.drain_all(timeout=seconds, at_exit=False)  # type: ignore[misc]
     return not drained or not drained[1]
+
+
+def stop_retrying(client: PrefectClient) -> None:
+    """Lets requests to a server that is gone fail at once.
+
+    A client that was connected before goes on trying for a minute, and Prefect's engine proposes
+    the final state twice: somebody would look at nothing for two minutes.
+    """
+    # With the flag off a refused connection is final; without it, in another version, we wait.
+    if hasattr(client._client, "_has_connected"):
+        client._client._has_connected = False
 
 
 class _OwnErrors(logging.Filter):

@@ -29,7 +29,7 @@ from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan, pointer
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
 from compozy_prefect.flows import artifacts
-from compozy_prefect.flows.engine import Cancellation
+from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import schemas, templates
@@ -105,7 +105,8 @@ async def execute(
     with session.on_signals(), _watching(client, flow_run.id, session.cancellation):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
-    await artifacts.publish(client, flow_run, workflow_id, outcome)
+    if not await artifacts.publish(client, flow_run, workflow_id, outcome):
+        stop_retrying(client)
     return _state(outcome)
 
 

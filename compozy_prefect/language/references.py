@@ -9,13 +9,12 @@ A directive that cannot be resolved has a diagnostic, and stays in the tree as i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, error, warning
-from compozy_prefect.language import directives, selectors
+from compozy_prefect.language import directives
 from compozy_prefect.language.directives import DIRECTIVES, Broken, Reference
+from compozy_prefect.language.lookup import Lookup, Scopes
 from compozy_prefect.language.merge import (
     CONFLICTS,
     LIST_STRATEGIES,
@@ -25,8 +24,10 @@ from compozy_prefect.language.merge import (
     merge_lists,
     merge_maps,
 )
-from compozy_prefect.language.nodes import File, Mapping, Node, Scalar, Sequence
+from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 from compozy_prefect.language.source import MAX_DEPTH
+
+__all__ = ["Scopes", "resolve"]
 
 MAX_NESTED = 240  # levels while resolving, each about two frames of Python's stack …
 _PER_REFERENCE, _PER_SEARCH = 2, 7  # … and what a reference, and one inside a search, count as
@@ -35,25 +36,7 @@ MAX_VALUES = 1_000_000  # nodes of a resolved document, counted as if references
 # Below these keys a `$ref` without a scope is JSON Schema's own (§9).
 _SCHEMA_KEYS = frozenset(("schemas", "schema", "input", "output", "properties", "$defs"))
 
-_DOCUMENTS = {
-    "local": "this file",
-    "global": "the project file",
-    "resource": "the autoloaded file",
-}
 _TOO_DEEP = "references lead to references too many times over"
-
-
-@dataclass(frozen=True, slots=True)
-class Scopes:
-    """What `local::`, `global::` and `resource::` look into.
-
-    `global_` is None in a project of one file: there `global::` is that file too (§1.3). The
-    registry's keys are (type, id) in lower case; None means that nothing is autoloaded.
-    """
-
-    local: Mapping
-    global_: Mapping | None = None
-    registry: AnyMapping[tuple[str, str], Mapping] | None = None
 
 
 def resolve(document: Mapping, *, scopes: Scopes) -> tuple[Node, list[Diagnostic]]:
@@ -77,21 +60,14 @@ _SCALAR_SIZE = (0, 1)
 
 class _Resolver:
     def __init__(self, scopes: Scopes) -> None:
-        self.scopes = scopes
         self.found: list[Diagnostic] = []
+        self.lookup = Lookup(scopes, self._enter, self.found)
         # By identity; the first of each pair keeps the node alive, and so its identity unique.
         self.done: dict[int, tuple[Node, _Result]] = {}
-        self.active: dict[int, str] = {}  # what is being resolved, outermost first
+        self.active: set[int] = set()  # the identities of what is being resolved
         self.trail: list[str] = []  # the references being followed
         self.level = 0
         self.full = False
-        self.all_documents = False  # whether those of the registry are in, too
-        self.documents: dict[int, Mapping] = {id(scopes.local.file): scopes.local}
-        self.models: dict[int, Sequence] = {}
-        self.indexes: selectors.Indexes = {}
-        self.derived: dict[tuple[int, str], Mapping] = {}
-        if scopes.global_ is not None:
-            self.documents[id(scopes.global_.file)] = scopes.global_
 
     # The walk -------------------------------------------------------------------------------------
 
@@ -107,7 +83,7 @@ class _Resolver:
                 self.full = True
                 self._report("CZ103", _TOO_DEEP, node)
             return _Result(node, 0, 1)
-        self.active[id(node)] = ""
+        self.active.add(id(node))
         if isinstance(node, Mapping):
             entries = node.entries
             if "$ref" in entries or "$use" in entries or "$merge" in entries:
@@ -117,7 +93,7 @@ class _Resolver:
         else:
             assert isinstance(node, Sequence)
             result = self._list(node, level, schema)
-        del self.active[id(node)]
+        self.active.discard(id(node))
         if result.height > MAX_DEPTH or result.weight > MAX_VALUES:
             result = self._too_much(node, result)
         self.done[id(node)] = (node, result)
@@ -354,7 +330,7 @@ class _Resolver:
             self.found.append(warning("CZ205", ignored, reference.origin.span, hint))
         outer, self.level = self.level, level
         try:
-            target = self._find(reference)
+            target = self.lookup.find(reference)
         finally:
             self.level = outer
         if id(target) in self.active:
@@ -371,35 +347,6 @@ class _Resolver:
         finally:
             self.trail.pop()
 
-    def _find(self, reference: Reference) -> Node:
-        if reference.scope == "resource":
-            root = self._resource(reference)
-            if not reference.steps:
-                return root
-        else:
-            root = self._root(reference)
-        found = self._select(reference, root)
-        if isinstance(found, selectors.Miss):
-            derived = self._derived_model(reference, found)
-            if derived is None:
-                raise self._not_found(reference, found)
-            root, rest = derived
-            if not rest:
-                return root
-            found = selectors.select(rest, root, enter=self._enter, origin=reference.origin)
-            if isinstance(found, selectors.Miss):
-                raise self._not_found(reference, found)
-        return found
-
-    def _select(self, reference: Reference, root: Node) -> Node | selectors.Miss:
-        return selectors.select(
-            reference.steps,
-            root,
-            enter=self._enter,
-            origin=reference.origin,
-            indexes=self.indexes,
-        )
-
     def _enter(self, node: Node) -> Node:
         """What a directive on the way of a path stands for; while it is being resolved, itself."""
         if (
@@ -410,183 +357,5 @@ class _Resolver:
             return self.evaluate(node, self.level + _PER_SEARCH, False).node
         return node
 
-    def _root(self, reference: Reference) -> Mapping:
-        local = self._document(reference.origin.file)
-        if reference.scope == "local":
-            return local
-        project = self.scopes.global_ or self.scopes.local
-        first = reference.steps[0]
-        if isinstance(first, selectors.Key) and first.name == "models":
-            return self._models(local, project)
-        return project
-
-    def _document(self, file: File) -> Mapping:
-        known = self.documents.get(id(file))
-        if known is None and not self.all_documents:
-            self.all_documents = True
-            for document in (self.scopes.registry or {}).values():
-                self.documents.setdefault(id(document.file), document)
-            known = self.documents.get(id(file))
-        return known or self.scopes.local
-
-    def _models(self, local: Mapping, project: Mapping) -> Mapping:
-        """`global::models` looks at the workflow's models first, then at the project's (§10.2).
-
-        A file of the registry has none as a rule; then the workflow that uses it counts.
-        """
-        if local is not project and local.get("models") is None:
-            local = self.scopes.local
-        mine, theirs = local.get("models"), project.get("models")
-        if local is project or mine is None or theirs is None:
-            return project if mine is None else local
-        mine, theirs = self._enter(mine), self._enter(theirs)
-        if not isinstance(mine, Sequence) or not isinstance(theirs, Sequence):
-            return local
-        both = self.models.get(id(local))
-        if both is None:
-            both = Sequence(mine.file, mine.start, mine.end, mine.items + theirs.items)
-            self.models[id(local)] = both
-        return Mapping(local.file, local.start, local.end, {"models": both}, {})
-
-    def _resource(self, reference: Reference) -> Mapping:
-        kind, name = reference.resource
-        registry = self.scopes.registry
-        origin = reference.origin
-        if not registry:
-            hint = "switch `autoload` on in the project file, or use local:: or global::"
-            raise Broken("CZ201", "resource:: finds nothing: no file is autoloaded", origin, hint)
-        found = registry.get((kind, name))
-        if found is not None:
-            return found
-        kinds = sorted({k for k, _ in registry})
-        if kind not in kinds:
-            raise Broken(
-                "CZ203", f'no "{kind}" is autoloaded', origin, directives.listed(kind, kinds)
-            )
-        ids = sorted(i for k, i in registry if k == kind)
-        raise Broken(
-            "CZ201",
-            f'no {kind} with id "{name}" is autoloaded',
-            origin,
-            directives.listed(name, ids),
-        )
-
-    def _derived_model(
-        self, reference: Reference, miss: selectors.Miss
-    ) -> tuple[Mapping, tuple[selectors.Step, ...]] | None:
-        """`global::models` by a provider that is declared and a model that is not (§10.2)."""
-        steps = reference.steps
-        if reference.scope != "global" or len(steps) < 2 or miss.step is not steps[1]:
-            return None
-        first, query = steps[0], steps[1]
-        if not isinstance(first, selectors.Key) or first.name != "models":
-            return None
-        if not isinstance(query, selectors.Query) or query.every or len(query.tests) != 1:
-            return None
-        wanted = {t.path: t for t in query.tests[0] if t.op == "==" and len(t.path) == 1}
-        provider, model = wanted.get(("provider",)), wanted.get(("model",))
-        if provider is None or model is None or not isinstance(miss.node, Sequence):
-            return None
-        others = tuple(t for t in query.tests[0] if t is not model)
-        relaxed = selectors.Query((others,), False, query.start, query.end)
-        entry = next(
-            (m for m in miss.node.items if selectors.matches(relaxed, m, self._enter)), None
-        )
-        entry = entry if entry is None else self._enter(entry)
-        if not isinstance(entry, Mapping):
-            return None
-        name = str(model.literal)
-        origin = reference.origin
-        declared = entry.get("model")
-        shown = declared.text if isinstance(declared, Scalar) else "none"
-        self.found.append(
-            warning(
-                "CZ206",
-                f'no model of {provider.literal} is called "{name}"; "{shown}" is taken with '
-                "its name replaced",
-                reference.step_span(query),
-                f"declare {{provider: {provider.literal}, model: {name}}} in `models`",
-            )
-        )
-        derived = self.derived.get((id(entry), name))
-        if derived is None:
-            replaced = Scalar(origin.file, origin.start, origin.end, name, "plain")
-            key = entry.keys.get("model", origin)
-            derived = Mapping(
-                entry.file,
-                entry.start,
-                entry.end,
-                entry.entries | {"model": replaced},
-                entry.keys | {"model": key},
-            )
-            self.derived[id(entry), name] = derived
-        return derived, steps[2:]
-
-    # Messages -------------------------------------------------------------------------------------
-
-    def _not_found(self, reference: Reference, miss: selectors.Miss) -> Broken:
-        step, node = miss.step, miss.node
-        done = reference.before(step)
-        where = f"{reference.scope}::{done}" if done else _DOCUMENTS[reference.scope]
-        hint: str | None = None
-        if isinstance(step, selectors.Query):
-            if isinstance(node, Sequence):
-                problem = f"nothing in {where} has {step}"
-                test, candidates = self._failing(step, node)
-                known = [_text_at(self._enter(item), test.path) for item in candidates]
-                names = [name for name in known if name is not None]
-                hint = directives.listed(str(test.literal), names)
-                if not node.items:
-                    hint = "the list is empty"
-            else:
-                problem = f"{where} is a {node.kind}, not a list to search in"
-        elif isinstance(step, selectors.Each):
-            problem = f"{where} is a {node.kind}, not a list"
-        elif isinstance(node, Mapping):
-            problem = f'{where} has no "{step.name}"'
-            hint = directives.listed(step.name, node.entries)
-        elif isinstance(node, Sequence):
-            size = len(node.items)
-            problem = f'{where} has no item "{step.name}": it is a list of {size}, counted from 0'
-            hint = f'search it with #(id=="{step.name}")'
-        else:
-            problem = f'{where} is a {node.kind}: it has no "{step.name}"'
-        other = self._elsewhere(reference)
-        if other is not None:
-            hint = f"{other}:: has it: write {other}::{reference.path}"
-        return Broken("CZ201", problem, reference.step_span(step), hint)
-
-    def _failing(
-        self, query: selectors.Query, node: Sequence
-    ) -> tuple[selectors.Test, tuple[Node, ...]]:
-        """The first test that no item passes, and the items that pass those in front of it."""
-        items = node.items
-        for test in query.tests[0]:
-            only = selectors.Query(((test,),), True, query.start, query.end)
-            passing = tuple(i for i in items if selectors.matches(only, i, self._enter))
-            if not passing:
-                break
-            items = passing
-        return test, items
-
-    def _elsewhere(self, reference: Reference) -> str | None:
-        """The other scope, if the path leads somewhere there."""
-        project = self.scopes.global_
-        if project is None or reference.scope not in ("local", "global"):
-            return None
-        local = self._document(reference.origin.file)
-        other, root = ("global", project) if reference.scope == "local" else ("local", local)
-        if local is project:
-            return None
-        found = selectors.select(
-            reference.steps, root, enter=lambda node: node, origin=reference.origin
-        )
-        return None if isinstance(found, selectors.Miss) else other
-
     def _report(self, code: str, message: str, node: Node, hint: str | None = None) -> None:
         self.found.append(error(code, message, node.span, hint))
-
-
-def _text_at(node: Node, path: tuple[str, ...]) -> str | None:
-    found = node.at(*path)
-    return found.text if isinstance(found, Scalar) and found is not node else None

@@ -31,7 +31,9 @@ from yaml.events import (
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText, error
 from compozy_prefect.language import mistakes
+from compozy_prefect.language.encoding import bad_character, bad_place, decode, hide_breaks
 from compozy_prefect.language.nodes import File, Mapping, Node, Scalar, Sequence, Style, Value
+from compozy_prefect.language.scalars import MAYBE_TYPED, plain_value
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_DEPTH = 100
@@ -66,11 +68,11 @@ def parse(text: str | bytes, name: str, *, any_root: bool = False) -> Parsed:
         return None, [error("CZ103", limit, file.span(0, 0))], file.source
     problem: str | None = None
     if isinstance(text, bytes):
-        text, problem, at = _decode(text)
+        text, problem, at = decode(text)
     text = text.removeprefix("\ufeff")
     file = File(SourceText(name, text))
-    if problem is None and (bad := _bad_place(text)) is not None:
-        problem, at = _bad_character(text[bad]), bad
+    if problem is None and (bad := bad_place(text)) is not None:
+        problem, at = bad_character(text[bad]), bad
     if problem is not None:
         return None, [error("CZ104", problem, file.span(at, min(at + 1, len(text))))], file.source
     found: list[Diagnostic] = []
@@ -80,84 +82,11 @@ def parse(text: str | bytes, name: str, *, any_root: bool = False) -> Parsed:
     return root, found, file.source
 
 
-# --- bytes and characters -------------------------------------------------------------------------
-
-# What YAML 1.2 calls printable, without the byte order mark inside a text.
-_NOT_YAML = (
-    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x84\\x86-\\x9f\\ud800-\\udfff\\ufeff\\ufffe\\uffff]"
-)
-_PRINTABLE = bytes([9, 10, 13, *range(0x20, 0x7F)])
-
-
-def _bad_place(text: str) -> int | None:
-    """Where the first character stands that YAML does not admit."""
-    if text.isascii() and not text.encode("ascii").translate(None, _PRINTABLE):
-        return None
-    bad = re.search(_NOT_YAML, text)  # compiled here: few files need it, and it takes 1 ms
-    return bad.start() if bad else None
-
-
-def _decode(raw: bytes) -> tuple[str, str | None, int]:
-    """UTF-8, or UTF-16 with a byte order mark; otherwise a legible text, the problem, its place."""
-    encoding = "utf-8"
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    try:
-        return raw.decode(encoding), None, 0
-    except UnicodeDecodeError as failure:
-        good = raw[: failure.start].decode(encoding, "replace").removeprefix("\ufeff")
-        legible = raw.decode(encoding, "replace").removeprefix("\ufeff")
-        problem = f"the byte 0x{raw[failure.start]:02x} is not {encoding.upper()}: save the file as"
-        return legible, f"{problem} UTF-8", len(good)
-
-
-def _bad_character(char: str) -> str:
-    if char == "\0":
-        return "a NUL character: the file is binary, or UTF-16 without a byte order mark"
-    if "\ud800" <= char <= "\udfff":
-        return f"half of a surrogate pair, U+{ord(char):04X}"
-    return f"the control character U+{ord(char):04X} cannot stand in YAML"
-
-
 def _no_map(root: Node | None, file: File) -> Diagnostic:
     hint = "a file of the project starts with a key, as in `name: my-project`"
     if root is None or (isinstance(root, Scalar) and root.value is None):
         return error("CZ105", "the file is empty", file.span(0, 0), hint)
     return error("CZ105", f"the file holds a {root.kind} where a map is expected", root.span, hint)
-
-
-# --- plain scalars --------------------------------------------------------------------------------
-
-_MAYBE_TYPED = frozenset("+-.0123456789~nNtTfF")
-_CONSTANTS: dict[str, Value] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_NO_NUMBER = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_MAX_DIGITS = 1000  # Python refuses to print longer ones; nothing sensible has them
-
-
-def plain_value(text: str) -> Value:
-    """What an unquoted scalar means. `ValueError`, saying why, for numbers JSON does not have."""
-    if not text or text[0] in _MAYBE_TYPED:
-        if text in _CONSTANTS:
-            return _CONSTANTS[text]
-        if _INTEGER.fullmatch(text):
-            if len(text) > _MAX_DIGITS:
-                raise ValueError(f"a number of {len(text)} digits")
-            base = {"0x": 16, "0o": 8}.get(text[:2], 10)
-            return int(text, base)
-        if _FLOAT.fullmatch(text):
-            number = float(text) if len(text) <= _MAX_DIGITS else float("inf")
-            if number in (float("inf"), float("-inf")):
-                raise ValueError(f"the number {text[:40]} is too large")
-            return number
-        if _NO_NUMBER.fullmatch(text):
-            raise ValueError(f"{text} is no number that JSON can hold")
-    return text
 
 
 # --- events to nodes ------------------------------------------------------------------------------
@@ -220,7 +149,7 @@ class _Builder:
         self.last = 0  # where the last event started, for syntax errors
 
     def run(self) -> Node | None:
-        text, self.hidden = _hide_breaks(self.text)
+        text, self.hidden = hide_breaks(self.text)
         parser: Any = CParser(text)
         try:
             self._read(parser.get_event)
@@ -250,7 +179,7 @@ class _Builder:
                 style = _STYLES.get(event.style, "plain")
                 if event.anchor or event.tag or self.hidden or style in ("literal", "folded"):
                     node: Node = self._scalar(event, start, end, value, style)
-                elif style == "plain" and (not value or value[0] in _MAYBE_TYPED):
+                elif style == "plain" and (not value or value[0] in MAYBE_TYPED):
                     node = Scalar(file, start, end, self._plain(value, start, end), style)
                 else:
                     node = Scalar(file, start, end, value, style)
@@ -500,15 +429,3 @@ def _merge(top: _Open) -> None:
         keys.update(source.keys)
     top.entries = entries | top.entries
     top.keys = keys | top.keys
-
-
-def _hide_breaks(text: str) -> tuple[str, dict[int, str] | None]:
-    """`text` with NEL, LS and PS replaced, and the table that brings them back.
-
-    They end a line in YAML 1.1, which the C parser reads, and are ordinary characters in 1.2.
-    """
-    if text.isascii() or not any(c in text for c in "\x85\u2028\u2029"):
-        return text, None
-    free = (chr(c) for c in range(0xE000, 0xF900) if chr(c) not in text)
-    hide = {ord(c): next(free, " ") for c in "\x85\u2028\u2029"}
-    return text.translate(hide), {ord(v): chr(k) for k, v in hide.items() if v != " "}

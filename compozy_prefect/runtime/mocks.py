@@ -13,23 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
+from compozy_prefect.language.data import read_data
+from compozy_prefect.language.names import nearest
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelClient, ModelRequest, Usage
 from compozy_prefect.runtime.schemas import shown
 
 ANY = "*"
-_LARGEST = 10 * 1024 * 1024  # bytes of a mocks file, as of every file (language.md §0)
 _KEYS = ("output", "error", "delay", "when")
 
 
@@ -82,7 +79,7 @@ class Mocks:
     @classmethod
     def from_file(cls, path: str | Path) -> Mocks:
         """Raises UsageError when the file cannot be read or has another shape."""
-        return cls.from_mapping(_load(Path(path)), source=str(path))
+        return cls.from_mapping(read_data(Path(path)), source=str(path))
 
     @classmethod
     def from_mapping(cls, data: Any, source: str = "mocks") -> Mocks:
@@ -202,8 +199,8 @@ def _unmatched(what: str, given: Mapping[str, Json]) -> str:
 
 
 def _stranger(what: str, name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, list(known), 1)
-    hint = f"; did you mean `{near[0]}`?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean `{near}`?" if near else ""
     return f"the mocks name the {what} `{name}`, which the project does not have{hint}"
 
 
@@ -216,39 +213,6 @@ def _same(a: Json, b: Json) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
-
-
-def _load(path: Path) -> Any:
-    """The YAML of a file as JSON. To be replaced by `language.source` when it is there."""
-    try:
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise UsageError(f"{path}: {size} bytes, but a mocks file has at most {_LARGEST}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8"
-        raise UsageError(f"{path}: the mocks file cannot be read: {reason}") from None
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader with fewer types
-    except (yaml.YAMLError, RecursionError) as fault:
-        raise UsageError(f"{path}: not YAML: {fault}") from None
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML 1.2 as far as it matters here: no dates, and only true and false are booleans."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag.rsplit(":", 1)[1] not in ("timestamp", "bool")
-    ]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
 
 
 def _answers(data: Any, source: str, where: str) -> _Answers:
@@ -296,8 +260,8 @@ def _mapping(
 def _known(data: Mapping[str, Any], names: tuple[str, ...], source: str, where: str) -> None:
     for key in data:
         if key not in names:
-            near = get_close_matches(key, names, 1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
+            near = nearest(key, names)
+            hint = f"; did you mean `{near}`?" if near else ""
             path = f"{where}.{key}" if where else key
             listed = ", ".join(f"`{name}`" for name in names)
             raise UsageError(f"{source}: `{path}` is unknown: there are {listed}{hint}")

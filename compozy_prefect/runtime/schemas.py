@@ -11,12 +11,12 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.plan import Json
+from compozy_prefect.language.names import nearest
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
@@ -203,9 +203,9 @@ def _enum(error: ValidationError) -> str:
     message = f"expected one of {listed}; got {shown(error.instance)}"
     if isinstance(error.instance, str) and len(error.instance) < 200:
         names = [item for item in allowed if isinstance(item, str)]
-        near = get_close_matches(error.instance, names, 1)
+        near = nearest(error.instance, names)
         if near:
-            message += f"; did you mean {shown(near[0])}?"
+            message += f"; did you mean {shown(near)}?"
     return message
 
 
@@ -232,7 +232,7 @@ def _additional(error: ValidationError) -> str:
         if name not in listed and not any(re.search(pattern, name) for pattern in patterns)
     ]
     names = ", ".join(f"`{_cut(name)}`" for name in extra[:5]) + (" …" if len(extra) > 5 else "")
-    near = get_close_matches(extra[0], list(listed), 1) if extra and len(extra[0]) < 200 else []
+    near = nearest(extra[0], listed) if extra else None
     return f"{names} is not allowed" + (f"; did you mean `{near[0]}`?" if near else "")
 
 

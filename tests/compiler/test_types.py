@@ -137,6 +137,7 @@ def test_a_single_input_where_names_do_not_serve(schema: Any) -> None:
     assert types.to_input(schema, {}) == {}
 
 
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")  # `json` of pydantic
 @pytest.mark.parametrize(
     "name", ["json", "copy", "schema", "dict", "input", "model_name", "type", "größe"]
 )

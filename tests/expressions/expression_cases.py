@@ -27,11 +27,15 @@ ASPECTS = ("value", "text", "data", "reads")
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML in which dates stay text."""
+    """YAML in which dates and the words yes and no stay text."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [r for r in resolvers if r[0] != "tag:yaml.org,2002:timestamp"]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith(":timestamp") and (not tag.endswith(":bool") or first in "tfTF")
+    ]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -109,14 +113,20 @@ def write(path: Path, sections: dict[str, list[Any]]) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML as a person would write it: data in one line, text of several lines in a block."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless)
+    """YAML as a person would write it: data in one line, text of several lines quoted."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_data(self, data: Any) -> yaml.Node:
+        node = super().represent_data(data)
+        if isinstance(node, yaml.CollectionNode) and not _has_cases(data):
+            node.flow_style = True
+        return node
 
-class _Inline(dict[str, Any]):
-    pass
+
+def _has_cases(data: Any) -> bool:
+    """Whether this is a file, a section or a case, and not a value in one."""
+    if isinstance(data, dict):
+        return "template" in data or "condition" in data or _has_cases(next(iter(data.values()), 0))
+    return isinstance(data, list) and bool(data) and _has_cases(data[0])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,15 +43,30 @@ from tests.support.plans import plan, step
 """
 
 
-def program(body: str) -> subprocess.Popen[str]:
-    """A process of its own that uses the server of the tests."""
-    return subprocess.Popen(
-        [sys.executable, "-c", HEADER + textwrap.dedent(body)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+Program = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def program(prefect_server: Api) -> Iterator[Program]:
+    """Starts processes that use the server of the tests, and ends those that have not ended."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(body: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HEADER + textwrap.dedent(body)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def results_of(execution_id: str) -> Path:
@@ -165,7 +181,9 @@ async def again(of: Any, execution_id: str, services: Services) -> execute.Sessi
 
 
 class TestHandOver:
-    def test_a_process_that_ends_at_once_loses_nothing(self, prefect_server: Api) -> None:
+    def test_a_process_that_ends_at_once_loses_nothing(
+        self, prefect_server: Api, program: Program
+    ) -> None:
         process = program(
             """
             steps = [
@@ -210,7 +228,7 @@ class TestInterruption:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     @pytest.mark.parametrize("tool", ["slow", "flaky"], ids=["in a step", "between attempts"])
     def test_it_shows_as_cancelled(
-        self, prefect_server: Api, number: signal.Signals, tool: str
+        self, prefect_server: Api, program: Program, number: signal.Signals, tool: str
     ) -> None:
         process = program(f"TOOL = {tool!r}\n" + textwrap.dedent(self.SLOW))
         assert process.stdout is not None
@@ -236,7 +254,7 @@ class TestInterruption:
         assert runs["two"]["state_name"] == "Cancelled"
         assert runs["two"]["state"]["message"] == "interrupted"
 
-    def test_the_second_one_ends_the_process(self, prefect_server: Api) -> None:
+    def test_the_second_one_ends_the_process(self, program: Program) -> None:
         process = program(
             "TOOL = 'slow'\n"
             + textwrap.dedent(
@@ -328,7 +346,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def test_a_server_that_goes_away_is_a_sentence(
-    prefect_server: Api, monkeypatch: pytest.MonkeyPatch
+    prefect_server: Api, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = Proxy(prefect_server.url)
     monkeypatch.setenv("PREFECT_API_URL", proxy.url)

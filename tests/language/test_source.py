@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from compozy_prefect.diagnostics import render
 from compozy_prefect.language.nodes import LocatedDict, Mapping, Node, Scalar, Sequence
-from compozy_prefect.language.source import MAX_BYTES, MAX_DEPTH, parse, plain_value
+from compozy_prefect.language.scalars import plain_value
+from compozy_prefect.language.source import MAX_BYTES, MAX_DEPTH, parse
 
 # Pieces that YAML is made of find more than random letters do.
 _PIECES = st.sampled_from(

@@ -197,7 +197,7 @@ def test_a_wrong_shape_is_told_with_its_place(data, words):
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [(None, "cannot be read"), (b"a: [", "not YAML"), (b"\xff\xfe\x00", "UTF-8"), (b"- 1", "map")],
+    [(None, "cannot be read"), (b"a: [", "CZ101"), (b"\xff\xfe\x00", "UTF-8"), (b"- 1", "map")],
 )
 def test_a_bad_file_is_told_by_its_name(tmp_path, content, word):
     path = tmp_path / "mocks.yaml"

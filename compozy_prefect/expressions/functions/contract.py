@@ -21,7 +21,7 @@ MAX_ITEMS = 100_000
 MAX_DEPTH = 100
 """How deep a value may nest before functions refuse to walk it; a dict may contain itself."""
 
-MAX_NODES = 2_000_000
+MAX_NODES = 1_000_000
 """How many elements one walk may visit: shared lists unfold exponentially otherwise."""
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1

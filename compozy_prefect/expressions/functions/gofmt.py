@@ -16,7 +16,6 @@ from compozy_prefect.expressions.functions.contract import (
     MAX_DEPTH,
     MAX_TEXT,
     Function,
-    FunctionError,
     octets,
     text,
     too_long,
@@ -26,7 +25,6 @@ from compozy_prefect.expressions.functions.values import (
     float_text,
     int_text,
     sorted_keys,
-    time_text,
     to_text,
     too_deep,
 )
@@ -450,6 +448,3 @@ FORMATTING: tuple[Function, ...] = (
     Function("print", print_, 0, None),
     Function("println", println, 0, None),
 )
-
-__all__ = ["FORMATTING", "go_text", "go_time", "quoted", "time_text", "type_name"]
-_ = FunctionError

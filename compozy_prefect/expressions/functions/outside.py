@@ -5,6 +5,7 @@ In: counts and names. Out: text and integers. `env` sees the project's environme
 
 from __future__ import annotations
 
+import os
 import re
 
 from compozy_prefect.expressions.functions.contract import (
@@ -24,14 +25,18 @@ _DIGITS = "0123456789"
 
 
 def _random(where: str, alphabet: str, count: object) -> str:
-    import secrets
-
     size = integer(where, count, "an integer count")
     if size < 0:
         raise FunctionError(f"{where}: the count is negative: {size}")
     if size > MAX_TEXT:
         raise too_long(where)
-    return "".join(secrets.choice(alphabet) for _ in range(size))
+    # Bytes past the last multiple of the alphabet would make its first letters likelier.
+    even = 256 - 256 % len(alphabet)
+    made = ""
+    while len(made) < size:
+        raw = os.urandom(2 * (size - len(made)) + 16)
+        made += "".join(alphabet[b % len(alphabet)] for b in raw if b < even)
+    return made[:size]
 
 
 def rand_alpha_num(count: object) -> str:
