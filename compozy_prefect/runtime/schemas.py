@@ -233,7 +233,7 @@ def _additional(error: ValidationError) -> str:
     ]
     names = ", ".join(f"`{_cut(name)}`" for name in extra[:5]) + (" …" if len(extra) > 5 else "")
     near = nearest(extra[0], listed) if extra else None
-    return f"{names} is not allowed" + (f"; did you mean `{near[0]}`?" if near else "")
+    return f"{names} is not allowed" + (f"; did you mean `{near}`?" if near else "")
 
 
 def _branches(error: ValidationError) -> str:
@@ -244,8 +244,8 @@ def _branches(error: ValidationError) -> str:
     if error.validator == "oneOf" and not error.context:
         return f"{shown(error.instance)} fits more than one of the {number} shapes"
     message = f"{shown(error.instance)} fits none of the {number} shapes"
-    nearest = best_match(error.context or [])
-    return f"{message} (nearest: {_sentence(nearest)})" if nearest is not None else message
+    best = best_match(error.context or [])
+    return f"{message} (nearest: {_sentence(best)})" if best is not None else message
 
 
 def _of(text: str) -> Callable[[ValidationError], str]:
