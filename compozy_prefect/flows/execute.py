@@ -19,7 +19,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
@@ -27,14 +27,15 @@ from prefect.states import Cancelled, Failed
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan, pointer
-from compozy_prefect.errors import InputInvalid, RunError, UsageError
+from compozy_prefect.errors import RunError, UsageError
 from compozy_prefect.flows import artifacts
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.steps import StepRunner
-from compozy_prefect.runtime import schemas, templates
+from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
+from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.outcome import (
     CANCELED,
     CANCELED_CODE,
@@ -99,7 +100,7 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    execution = _Execution(plan, workflow, flow_run.id, given, session)
+    execution = _Execution(plan, workflow, flow_run, given, session)
     client = flow_context.client
     assert isinstance(client, PrefectClient)  # the flow is async
     with session.on_signals(), _watching(client, flow_run.id, session.cancellation):
@@ -110,18 +111,6 @@ async def execute(
     return _state(outcome)
 
 
-def check_input(workflow: WorkflowPlan, given: Mapping[str, Json]) -> dict[str, Json]:
-    """The input with its shallow defaults (language.md §2.2). Raises InputInvalid."""
-    value = schemas.with_defaults(dict(given), workflow.input_schema)
-    broken = schemas.violations(value, workflow.input_schema)
-    if broken:
-        raise InputInvalid(
-            f"the input of workflow `{workflow.id}` breaks its schema: {'; '.join(broken)}",
-            details={"violations": broken},
-        )
-    return dict(value)
-
-
 class _Execution:
     """One walk through a workflow."""
 
@@ -129,13 +118,14 @@ class _Execution:
         self,
         plan: Plan,
         workflow: WorkflowPlan,
-        run_id: UUID,
+        flow_run: FlowRun,
         given: dict[str, Json],
         session: Session,
     ) -> None:
         self.plan = plan
         self.workflow = workflow
-        self.run_id = run_id
+        self.run_id = flow_run.id
+        self.fresh = flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
         self.watched = Watched(session.observer)
@@ -193,7 +183,7 @@ class _Execution:
     async def _walk(self, scope: Scope, redactor: Redactor) -> None:
         log = get_run_logger()
         cancellation = self.session.cancellation
-        runner = StepRunner(self.run_id, self.run_id, scope, redactor, cancellation)
+        runner = StepRunner(self.run_id, self.run_id, self.fresh, scope, redactor, cancellation)
         current, given = self.workflow.start, dict[str, Json]()
         visits: dict[str, int] = {}
         after: UUID | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -28,11 +29,18 @@ from prefect.states import Pending
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
-from compozy_prefect.errors import RunError, ServerUnavailable, UsageError
+from compozy_prefect.errors import (
+    InputInvalid,
+    OutputInvalid,
+    RunError,
+    ServerUnavailable,
+    UsageError,
+)
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
 from compozy_prefect.flows.engine import Cancellation, hand_over
-from compozy_prefect.flows.execute import SESSION, Session, check_input
+from compozy_prefect.flows.execute import SESSION, Session
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import (
     CANCELED,
@@ -41,8 +49,11 @@ from compozy_prefect.runtime.outcome import (
     Failure,
     Outcome,
     TaskState,
+    plain,
 )
 from compozy_prefect.runtime.services import Services
+
+_log = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted"
 INTERRUPTED_CODE = 130  # exit code, design.md
@@ -97,8 +108,9 @@ async def run(
     is entered around the body of the flow, where Prefect's engine has taken SIGTERM for itself.
     """
     workflow = workflow_of(plan, workflow_id)
-    checked = check_input(workflow, input)
-    if len(json.dumps(input).encode()) > _LARGEST_INPUT:
+    given = _plain(input)
+    checked = check_input(workflow, given)
+    if len(json.dumps(given).encode()) > _LARGEST_INPUT:
         raise UsageError(
             f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
             "with a run; give large data by reference, as a path or a URL"
@@ -111,14 +123,13 @@ async def run(
     try:
         async with AsyncExitStack() as stack:
             client = await _client(stack, api_url)
-            flow_run, state = await _flow_run(
-                client, plan, workflow, dict(input), checked, watched
-            )
+            flow_run, state = await _flow_run(client, plan, workflow, given, checked, watched)
     except (httpx.TransportError, PrefectHTTPStatusError) as fault:
         raise _unavailable(api_url, fault) from None
     finally:
         SESSION.reset(token)
-        await hand_over()
+        if not await hand_over():
+            _log.warning("the Prefect server did not take everything that this run had to tell it")
     outcome = session.outcome or _outcome_of(state, checked)
     result = RunResult(
         execution_id=str(flow_run.id),
@@ -181,6 +192,14 @@ def ui_url(flow_run: FlowRun) -> str:
     """Where the Prefect UI shows a run: the UI's own URL, or the API's without `/api`."""
     base = str(get_current_settings().ui_url or "") or _api_url().removesuffix("/api")
     return f"{base.rstrip('/')}/runs/flow-run/{flow_run.id}"
+
+
+def _plain(input: Mapping[str, Json]) -> dict[str, Json]:
+    """The input as JSON: a caller in Python may hand over dates and tuples."""
+    try:
+        return dict(plain(input))
+    except OutputInvalid as fault:
+        raise InputInvalid(f"the input is no JSON: {fault.message}") from None
 
 
 async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:

@@ -37,11 +37,13 @@ class StepRunner:
     """Runs the steps of one execution.
 
     `root` is the id of the root flow run, which names the persisted results: a failed subflow
-    comes back under another id (prefect-recipes.md §2). `flow_run` owns the task runs.
+    comes back under another id (prefect-recipes.md §2). `flow_run` owns the task runs. `fresh`:
+    the root has never run before, so that there is no persisted result to look for.
     """
 
     root: UUID
     flow_run: UUID
+    fresh: bool
     scope: Scope
     redactor: Redactor
     cancellation: engine.Cancellation
@@ -60,6 +62,7 @@ class StepRunner:
         attempts = _Attempts(self, step, given)
         task = _task(step, result_key(self.root, where), attempts)
         task.task_key = f"{self.scope.workflow.id}/{step.path}"
+        task.refresh_cache = self.fresh
         started = time.monotonic()
         try:
             result = await engine.run_task(task, task_run_id, after, self.cancellation)

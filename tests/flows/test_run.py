@@ -460,6 +460,10 @@ class TestBeforeTheRun:
         with pytest.raises(UsageError, match="it has: `flow`"):
             run_sync(plan(WRITE), "other", {}, services=Services.create(offline=True, env={}))
 
+    def test_input_that_is_no_json(self) -> None:
+        with pytest.raises(InputInvalid, match=r"the input is no JSON: the value at \.x is nan"):
+            started(plan(step("one")), {"x": float("nan")})
+
     def test_input_larger_than_prefect_stores(self, prefect_server: Api) -> None:
         with pytest.raises(UsageError, match="512 KiB"):
             started(plan(step("one")), {"text": "x" * 600_000})
