@@ -8,6 +8,11 @@ ROUNDS ?= 5
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# uv has its own list of certificates; the system's also knows those of a company's proxy. The
+# second name is that of older versions.
+UV_SYSTEM_CERTS ?= 1
+UV_NATIVE_TLS ?= 1
+export UV_SYSTEM_CERTS UV_NATIVE_TLS
 # loadfile: a file's tests share a worker, and with it the Prefect server of the file's fixtures.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 HELLO = HERE.parent / "examples" / "hello-world"
+PACKAGE = HERE.parent / "compozy_prefect"
 BASELINE = HERE / "prefect_baseline"
 COMPOZY = Path(sys.executable).with_name("compozy")
 
@@ -24,6 +26,8 @@ class Ground:
         self.directory = directory
         home = directory / "home"
         self._url = ""
+        # Under PYTHONDONTWRITEBYTECODE an edited module would be compiled at every start.
+        compileall.compile_dir(str(PACKAGE), quiet=1)
         # Nothing of the user's Prefect: no profile, no API URL.
         self.environment = {
             key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")

@@ -1,7 +1,5 @@
 """`python -m compozy_prefect` is the `compozy` command."""
 
-import sys
+from compozy_prefect.cli import entry
 
-from compozy_prefect.cli import main
-
-sys.exit(main())
+entry()

@@ -80,7 +80,7 @@ def _launch(
 
 def launch(tokens: Sequence[str]) -> int:
     """Parses the command line and calls its command; the exit code."""
-    if os.environ.get("NO_COLOR") is not None or os.environ.get("TERM") == "dumb":
+    if os.environ.get("TERM") == "dumb":
         os.environ["NO_COLOR"] = "1"
     try:
         code = app.meta(list(tokens), exit_on_error=False, print_error=True)

@@ -111,11 +111,13 @@ def _flat(node: ast.expr) -> str:
     match node:
         case ast.Constant():
             return literal(node.value)
+        case ast.UnaryOp(op=ast.USub()):
+            return f"-{_flat(node.operand)}"
         case ast.BinOp():
             return " | ".join(map(_flat, _alternatives(node)))
     parts = _parts(node) or _empty(node)
     if parts is None:
-        return ast.unparse(node)  # a name, or a number below zero
+        return ast.unparse(node)  # a name
     opening, items, closing, _ = parts
     return opening + ", ".join(key + _flat(item) for key, item in items) + closing
 

@@ -181,6 +181,11 @@ class WorkflowPlan:
     def by_id(self) -> dict[str, StepPlan]:
         return {step.id: step for step in self.steps}
 
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The index in `steps` by path."""
+        return {step.path: index for index, step in enumerate(self.steps)}
+
 
 @dataclass(frozen=True)
 class ProjectPlan:

@@ -7,7 +7,8 @@ is imported is refused first, then a server is found or started, then the flow r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,18 +96,48 @@ def connect(
         from compozy_prefect.runtime.llm.providers import warm
 
         warm()  # three seconds of imports, beside those of Prefect
-    server.apply(server.ensure(notify=notify))
-    _quiet()
+    found = server.ensure(notify=notify)
+    server.apply(found)
+    _quiet(os.environ)
+    if found.managed:
+        _loopback(os.environ)
     from compozy_prefect.runtime.services import Services
 
     return Services.create(offline=offline, mocks=mocks, env=env)
 
 
-def _quiet() -> None:
+def _quiet(environ: MutableMapping[str, str]) -> None:
     """Prefect's log goes to the server; on the console it would drown what we say."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _loopback(environ: MutableMapping[str, str]) -> None:
+    """What a client of our own server on 127.0.0.1 need not do.
+
+    Ask for its version, ask for a token against forged requests of browsers, and read all root
+    certificates, seven times a process, for connections that have no TLS: half a second of CPU.
+    """
+    environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")
+    environ.setdefault("PREFECT_CLIENT_CSRF_SUPPORT_ENABLED", "false")
+    with suppress(OSError, ValueError):
+        environ.setdefault("PREFECT_API_SSL_CERT_FILE", str(_one_certificate(environ)))
+
+
+def _one_certificate(environ: Mapping[str, str]) -> Path:
+    """A file with a single root certificate, which is all that has to be read."""
+    import certifi
+
+    file = Path(environ["PREFECT_HOME"]) / "certificate.pem"
+    if not file.exists():
+        end = "-----END CERTIFICATE-----\n"
+        bundle = Path(certifi.where()).read_text("utf-8")
+        first = bundle[bundle.index("-----BEGIN CERTIFICATE-----") : bundle.index(end) + len(end)]
+        partial = file.with_suffix(f".{os.getpid()}")
+        partial.write_text(first, "utf-8")
+        partial.replace(file)
+    return file
 
 
 def _mocks(given: Mocks | Mapping[str, Any] | Path | str | None) -> Mocks | None:

@@ -39,7 +39,7 @@ class Scope:
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""
-        index = self.workflow.steps.index(step)
+        index = self.workflow.positions[step.path]
         return pointer("workflows", self.workflow.id, "steps", index, *keys)
 
     def environment(self, env: Mapping[str, str]) -> Environment:
