@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 
 from compozy_prefect.compiler import types
+from compozy_prefect.compiler.emit import flow_names
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.engine import RESULTS
@@ -24,7 +25,7 @@ _LONGEST_NAME, _LONGEST_VALUE = 80, 30  # characters of a run's name, and of a v
 def build_flow(plan: Plan, workflow_id: str) -> Flow[..., Any]:
     """The flow of a workflow. Raises UsageError for an unknown id.
 
-    Its name is the workflow's id, its version the plan's hash, which every run then carries. Its
+    Its name is the workflow's id without the characters that Prefect refuses, its version the plan's hash, which every run then carries. Its
     parameters are the properties of the input schema (design.md, flow parameters).
     """
     workflow = workflow_of(plan, workflow_id)
@@ -39,7 +40,7 @@ def build_flow(plan: Plan, workflow_id: str) -> Flow[..., Any]:
     body.__name__ = body.__qualname__ = re.sub(r"\W", "_", workflow_id)
     body.__doc__ = types.docstring(workflow)
     body.__signature__ = signature  # type: ignore[attr-defined]
-    return Flow(body, name=workflow_id, **flow_options(plan, workflow_id))
+    return Flow(body, name=flow_names(plan)[workflow_id], **flow_options(plan, workflow_id))
 
 
 def flow_options(plan: Plan, workflow_id: str) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from prefect import Flow, flow
 
-from compozy_prefect.compiler.plan import AgentCall, Plan, ToolCall, loads
+from compozy_prefect.compiler.emit import flow_names
+from compozy_prefect.compiler.plan import (
+    AgentCall,
+    Plan,
+    ProjectPlan,
+    ToolCall,
+    WorkflowPlan,
+    loads,
+)
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.build import build_flow, flow_options, run_name
 from compozy_prefect.flows.execute import WorkflowFailed, execute
@@ -152,3 +160,9 @@ class TestRunsThatWeDidNotStart:
     async def test_execute_belongs_into_a_flow(self) -> None:
         with pytest.raises(UsageError, match="inside a flow run"):
             await execute(of(), "flow", {})
+
+
+def test_an_id_that_prefect_refuses_as_a_name():
+    workflow = WorkflowPlan("a/b & <c> 100%", start="x", steps=(step("x"),))
+    plan_ = Plan(ProjectPlan("p"), {workflow.id: workflow})
+    assert build_flow(plan_, workflow.id).name == flow_names(plan_)[workflow.id]
