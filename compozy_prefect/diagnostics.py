@@ -129,23 +129,28 @@ def printable(text: str) -> str:
 def _render_one(diagnostic: Diagnostic, sources: Mapping[str, SourceText], colour: bool) -> str:
     paint = _Paint(colour)
     head = paint.severity(diagnostic.severity, f"{diagnostic.severity}[{diagnostic.code}]")
-    out = [f"{head}: {paint.bold(printable(diagnostic.message))}"]
+    out = [f"{head}: {paint.bold(_one_line(diagnostic.message))}"]
     span = diagnostic.span
     if span is not None:
         gutter = " " * len(str(span.line))
-        out.append(f"{gutter}{paint.dim('-->')} {printable(span.file)}:{span.line}:{span.column}")
+        out.append(f"{gutter}{paint.dim('-->')} {_one_line(span.file)}:{span.line}:{span.column}")
         source = sources.get(span.file)
         if source is not None and 1 <= span.line <= len(source.lines):
             text, mark = _underlined(source.lines[span.line - 1], span)
             out.append(paint.dim(f"{gutter} |"))
-            out.append(f"{paint.dim(f'{span.line} |')} {text}")
+            out.append(f"{paint.dim(f'{span.line} |')} {text}".rstrip())
             out.append(
                 f"{paint.dim(f'{gutter} |')} {paint.severity(diagnostic.severity, mark)}".rstrip()
             )
     if diagnostic.hint:
         pad = " " * (len(str(span.line)) if span else 0)
-        out.append(f"{pad} {paint.dim('=')} hint: {printable(diagnostic.hint)}")
+        out.append(f"{pad} {paint.dim('=')} hint: {_one_line(diagnostic.hint)}")
     return "\n".join(out) + "\n"
+
+
+def _one_line(text: str) -> str:
+    """`text` without line breaks, so that a name in a file cannot pass for another diagnostic."""
+    return printable(text).replace("\n", "\\n").replace("\t", " ")
 
 
 _CONTEXT = 60  # characters of a long line kept on each side of the mark
@@ -156,14 +161,15 @@ def _underlined(line: str, span: Span) -> tuple[str, str]:
     start = min(span.column - 1, len(line))
     end = span.end_column - 1 if span.end_line == span.line else len(line.rstrip())
     end = max(start + 1, min(end, max(len(line), start + 1)))
-    prefix = ""
+    prefix = suffix = ""
     if len(line) > 3 * _CONTEXT:
         cut = max(0, start - _CONTEXT)
         end = min(end, start + 2 * _CONTEXT)
         prefix = "…" if cut else ""
+        suffix = "…" if end + _CONTEXT < len(line) else ""
         line = line[cut : end + _CONTEXT]
         start, end = start - cut, end - cut
-    shown = prefix + printable(line.expandtabs(1)).replace("\n", " ")
+    shown = prefix + printable(line.expandtabs(1)).replace("\n", " ") + suffix
     before = printable(line[:start].expandtabs(1))
     marked = printable(line[start:end].expandtabs(1)) or " "
     return shown, " " * (_width(prefix) + _width(before)) + "^" * max(1, _width(marked))
@@ -172,7 +178,11 @@ def _underlined(line: str, span: Span) -> tuple[str, str]:
 def _width(text: str) -> int:
     """Terminal cells that `text` takes."""
     return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        0
+        if unicodedata.category(c) in ("Mn", "Me")
+        else 2
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1
         for c in text
     )
 

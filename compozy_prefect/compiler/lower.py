@@ -8,8 +8,8 @@ plan: it is replaced by an environment variable, and returned beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.places import of_tool, places
@@ -38,6 +38,8 @@ from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import ExecutionOptions, RetryPolicy, Task
 from compozy_prefect.language.models.tool import Tool
 
+P = TypeVar("P", AgentPlan, ToolPlan)
+
 ATTEMPT_TIMEOUT = 300.0  # seconds; `start_to_close_timeout` of language.md §2.5
 
 
@@ -46,7 +48,7 @@ class Lowered:
     """A plan, and the values of the variables that stand in it for keys found in the files."""
 
     plan: Plan
-    secrets: dict[str, str]
+    secrets: dict[str, str] = field(repr=False)
 
 
 def lower(project: Project) -> Lowered:
@@ -62,7 +64,7 @@ def lower(project: Project) -> Lowered:
         spans |= workflow.spans()
     name = loaded.project.name or loaded.project.id or ""
     plan = Plan(
-        project=ProjectPlan(name, loaded.project.version, loaded.project.description),
+        project=ProjectPlan(name, loaded.project.version, loaded.project.description.strip()),
         workflows=workflows,
         spans=spans,
     )
@@ -78,8 +80,8 @@ class _Workflow:
         given = project.loaded.project.config if project.loaded.project else None
         self._options: list[ExecutionOptions] = [o for o in (own, given) if o is not None]
         self._agents: dict[str, AgentPlan] = {}
-        self._agent_keys: dict[int, str] = {}
         self._tools: dict[str, ToolPlan] = {}
+        self._keys: dict[int, str] = {}  # of agents and tools, by the node they are written in
 
     def plan(self) -> WorkflowPlan:
         workflow = self._scope.workflow
@@ -108,13 +110,15 @@ class _Workflow:
         out: dict[str, Position] = {}
         for index, task in enumerate(self._scope.workflow.tasks):
             out[pointer("workflows", key, "steps", index)] = _position(task.node.at("id").span)
-        tools = [t for t in self._scope.tools.values() if t.id in self._tools]
-        found = [*places(self._scope), *(p for tool in tools for p in of_tool(tool))]
-        for place in found:
-            if place.pointer[0] == "agents" and place.pointer[1] not in self._agents:
-                continue
+        tools = (place for tool in self._scope.tools_used() for place in of_tool(tool))
+        for place in (*places(self._scope), *tools):
+            at = place.pointer
+            if place.owner is not None:
+                if id(place.owner) not in self._keys:
+                    continue  # nothing uses it, and the plan does not hold it
+                at = (at[0], self._keys[id(place.owner)], *at[2:])
             if "{{" in str(place.node.value) or place.condition:
-                out[pointer("workflows", key, *place.pointer)] = _position(place.node.span)
+                out[pointer("workflows", key, *at)] = _position(place.node.span)
         return out
 
     def _step(self, task: Task) -> StepPlan:
@@ -138,7 +142,7 @@ class _Workflow:
             timeout=self._timeout(task),
             sleep=task.sleep or 0.0,
             on_success=_transition(task.on_success, self._sequence.success.get(task.id)),
-            on_error=_transition(task.on_error, self._sequence.failure.get(task.id)),
+            on_error=_transition(task.on_failure, self._sequence.failure.get(task.id)),
         )
 
     def _option(self, task: Task, name: str) -> Any:
@@ -165,8 +169,9 @@ class _Workflow:
         default = RetryPlan()
         attempts = _first(given, "maximum_attempts") or default.attempts
         retries = task.retries
-        if retries is None and task.on_error is not None:
-            retries = task.on_error.retry
+        for given_error in (task.on_error, task.on_failure):
+            if retries is None and given_error is not None:
+                retries = given_error.retry
         initial = _first(given, "initial_interval")
         coefficient = _first(given, "backoff_coefficient")
         maximum = _first(given, "maximum_interval")
@@ -180,16 +185,10 @@ class _Workflow:
 
     def _agent(self, agent: Agent) -> str:
         """The key under which the plan holds an agent: its id, numbered if two differ."""
-        known = self._agent_keys.get(id(agent.node))
-        if known is not None:
-            return known
-        made = self._agent_plan(agent)
-        key, number = agent.id, 2
-        while key in self._agents and self._agents[key] != made:
-            key, number = f"{agent.id}#{number}", number + 1
-        self._agents[key] = made
-        self._agent_keys[id(agent.node)] = key
-        return key
+        node = id(agent.node)
+        if node not in self._keys:
+            self._keys[node] = _keep(self._agents, self._agent_plan(agent))
+        return self._keys[node]
 
     def _agent_plan(self, agent: Agent) -> AgentPlan:
         model = self._scope.model_of(agent)
@@ -227,7 +226,10 @@ class _Workflow:
             organization=model.organization or "",
             params=_plain(model.parameters()),
             timeout=defaults.timeout if model.timeout is None else model.timeout,
-            retry_attempts=model.retry_attempts or defaults.retry_attempts,
+            # None at all is one: the first.
+            retry_attempts=defaults.retry_attempts
+            if model.retry_attempts is None
+            else max(1, model.retry_attempts),
         )
 
     def _hidden(self, model: Model, api_key: str) -> str:
@@ -240,24 +242,33 @@ class _Workflow:
             number += 1
 
     def _tool(self, tool: Tool) -> str:
-        if tool.id not in self._tools:
-            default = ToolPlan(tool.id)
-            self._tools[tool.id] = ToolPlan(
-                id=tool.id,
-                type=tool.type or default.type,
-                description=tool.description or "",
-                execute=tool.execute or "",
-                config=_plain(tool.config),
-                with_=_plain(tool.with_),
-                env=dict(tool.env),
-                input_schema=self._schema(tool.input),
-                output_schema=self._schema(tool.output),
-                timeout=default.timeout if tool.timeout is None else tool.timeout,
-            )
-        return tool.id
+        """The key under which the plan holds a tool: its id, numbered if two differ."""
+        default = ToolPlan(tool.id)
+        made = ToolPlan(
+            id=tool.id,
+            type=tool.type or default.type,
+            description=tool.description or "",
+            execute=tool.execute or "",
+            config=_plain(tool.config),
+            with_=_plain(tool.with_),
+            env=dict(tool.env),
+            input_schema=self._schema(tool.input),
+            output_schema=self._schema(tool.output),
+            timeout=default.timeout if tool.timeout is None else tool.timeout,
+        )
+        self._keys[id(tool.node)] = _keep(self._tools, made)
+        return self._keys[id(tool.node)]
 
     def _schema(self, given: Any) -> Json:
         return _plain(self._scope.schema(given))
+
+
+def _keep(plans: dict[str, P], made: P) -> str:
+    key, number = made.id, 2
+    while key in plans and plans[key] != made:
+        key, number = f"{made.id}#{number}", number + 1
+    plans[key] = made
+    return key
 
 
 def _first(policies: Iterable[RetryPolicy], name: str) -> Any:

@@ -7,7 +7,7 @@ that nothing is planned that was not checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compozy_prefect.compiler import variables
 from compozy_prefect.compiler.scope import Scope
@@ -21,9 +21,11 @@ from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 class Place:
     """One text that may hold templates.
 
-    `pointer` is its path in the plan of the workflow. `task` is the task it belongs to, `readers`
-    the tasks on whose behalf it is rendered: more than one for an agent that several tasks use.
-    `condition`: a bare expression is allowed too.
+    `pointer` is its path in the plan of the workflow; below `agents` and `tools` with the id of the
+    noun, which `owner` tells from another one of that id. `task` is the task it belongs to,
+    `readers` the tasks on whose behalf it is rendered: more than one for an agent that several
+    tasks use. `condition`: a bare expression is allowed too. `ended`: rendered when `task` has
+    ended, so that its own state is known.
     """
 
     node: Scalar
@@ -32,6 +34,8 @@ class Place:
     task: Task | None = None
     readers: tuple[str, ...] = ()
     condition: bool = False
+    ended: bool = False
+    owner: Mapping | None = None
 
 
 _TASK_FIELDS: tuple[tuple[str, variables.Scope], ...] = (
@@ -63,20 +67,27 @@ def _of_task(task: Task, at: tuple[str | int, ...]) -> Iterator[Place]:
     readers = (task.id,)
     for name, sees in _TASK_FIELDS:
         yield from _leaves(task.node.get(name), sees, (*at, name), task, readers)
-    for name in ("on_success", "on_error"):
-        given = task.node.get(name)
+    failure = task.node.get("on_error")
+    if task.on_failure is not task.on_error:
+        failure = task.node.at("config", "on_error")
+    for name, given in (("on_success", task.node.get("on_success")), ("on_error", failure)):
         if isinstance(given, Mapping):
-            # Rendered when the task has ended, on behalf of the next one.
-            yield from _leaves(given.get("with"), "outputs", (*at, name, "with"), task, readers)
+            for place in _leaves(given.get("with"), "outputs", (*at, name, "with"), task, readers):
+                yield replace(place, ended=True)
     action = task.node.get("action")
-    if isinstance(action, Scalar):
+    if isinstance(action, Scalar) and isinstance(action.value, str):
         yield Place(action, "with", (*at, "agent", "action"), task, readers)
     condition = task.node.get("condition")
-    if isinstance(condition, Scalar):
+    if isinstance(condition, Scalar) and isinstance(condition.value, str) and condition.value:
         yield Place(condition, "with", (*at, "condition"), task, readers, condition=True)
 
 
 def _of_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
+    for place in _inside_agent(agent, readers):
+        yield replace(place, owner=agent.node)
+
+
+def _inside_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
     node = agent.node
     at = ("agents", agent.id)
     yield from _leaves(node.get("instructions"), "prompt", (*at, "instructions"), None, readers)
@@ -93,8 +104,9 @@ def _of_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
 
 def of_tool(tool: Tool) -> Iterator[Place]:
     at = ("tools", tool.id)
-    for name in ("with", "env"):
-        yield from _leaves(tool.node.get(name), "with", (*at, name))
+    for name in ("with", "env", "config"):
+        for place in _leaves(tool.node.get(name), "with", (*at, name)):
+            yield replace(place, owner=tool.node)
 
 
 def _leaves(

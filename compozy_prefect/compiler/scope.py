@@ -27,11 +27,11 @@ class Scope:
         self.loaded = loaded
         self.file = workflow.file
         self.workflow = workflow.noun
-        self._broken = workflow.broken | loaded.broken
+        self.broken = workflow.broken | loaded.broken
 
     def is_broken(self, kind: str, name: str) -> bool:
-        """Whether a definition of that name exists and could not be read."""
-        return (kind, name) in self._broken
+        """Whether a definition of that name exists, or may exist, and could not be read."""
+        return (kind, name) in self.broken or (kind, "") in self.broken
 
     def _visible(self, kind: str) -> Iterable[Noun]:
         yield from getattr(self.workflow, kind)
@@ -88,6 +88,11 @@ class Scope:
         """The only agent in sight that has the action (§3.2), or None."""
         owners = [a for a in self.agents.values() if any(x.id == action for x in a.actions)]
         return owners[0] if len(owners) == 1 else None
+
+    def tools_used(self) -> list[Tool]:
+        """The tools in sight, and those that a task defines for itself."""
+        own = [task.tool for task in self.workflow.tasks if isinstance(task.tool, Tool)]
+        return list({id(tool.node): tool for tool in (*self.tools.values(), *own)}.values())
 
     def tool_of(self, task: Task) -> Tool | None:
         if isinstance(task.tool, Tool):

@@ -80,9 +80,12 @@ def sequence(tasks: list[Task], default_error: Transition | None = None) -> Sequ
     explicit = any(task.on_success and task.on_success.next for task in tasks)
     failure: dict[str, str] = {}
     for task in unique.values():
-        transition = task.on_error if task.on_error and task.on_error.next else default_error
-        if transition and transition.next and transition.next != task.id:
-            failure[task.id] = transition.next
+        own = handler.next if (handler := task.on_failure) else None
+        default = default_error.next if default_error else None
+        if own:
+            failure[task.id] = own
+        elif default and default != task.id and default in unique:
+            failure[task.id] = default
     success: dict[str, str] = {}
     if explicit:
         for task in unique.values():

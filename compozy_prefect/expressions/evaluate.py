@@ -7,10 +7,13 @@ ever read. Missing keys follow language.md §11.5, typing §11.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import fmod
 from typing import Any
 
 from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT, MAX_STEPS, steps_of
 from compozy_prefect.expressions.functions import (
     FUNCTIONS,
     Environment,
@@ -22,14 +25,18 @@ from compozy_prefect.expressions.functions import (
     to_text,
     truth,
 )
+from compozy_prefect.expressions.functions.contract import MAX_TEXT
+from compozy_prefect.expressions.functions.values import sorted_keys
 from compozy_prefect.expressions.nodes import (
     Arguments,
     Assign,
     Binary,
     Break,
     Call,
+    Choice,
     Continue,
     Define,
+    Each,
     If,
     Invoke,
     Key,
@@ -44,16 +51,14 @@ from compozy_prefect.expressions.nodes import (
     Text,
     With,
 )
+from compozy_prefect.language.names import nearest
 
 UNKNOWN_VARIABLE = "CZ402"
 ARITY = "CZ404"
 MISSING = "CZ405"
 FUNCTION = "CZ406"
-LIMIT = "CZ407"
 UNDECLARED = "CZ408"
 
-MAX_STEPS = 100_000
-MAX_OUTPUT = 1 << 20  # characters
 MAX_TEMPLATE_DEPTH = 40
 
 Value = Any
@@ -61,24 +66,28 @@ Context = Mapping[str, Value]
 
 
 class Frame:
-    """What one evaluation works on. `slots` holds the `$variables`."""
+    """What one evaluation works on. `slots` holds the `$variables`.
+
+    An environment of None is made when a function asks for it: the clock is read at most once.
+    """
 
     __slots__ = ("depth", "dot", "environment", "root", "size", "slots", "steps")
 
-    def __init__(self, root: Value, environment: Environment, slots: int) -> None:
+    def __init__(self, root: Value, environment: Environment | None, slots: int) -> None:
         self.root = root
         self.dot: Value = root
         self.environment = environment
         self.slots: list[Value] = [None] * slots
-        self.steps = 0
-        self.size = 0
-        self.depth = 0
+        self.steps = self.size = self.depth = 0
 
 
 Expression = Callable[[Frame], Value]
+Pairs = Iterable[tuple[Value, Value]]
 # Returns None, or BREAK or CONTINUE of the loop around it.
 Statement = Callable[[Frame, list[str]], object]
 BREAK, CONTINUE = object(), object()
+# What a look-up raises that finds nothing.
+_ABSENT = (KeyError, TypeError, IndexError)
 
 
 class Compiler:
@@ -88,8 +97,10 @@ class Compiler:
         self._template = template
         self._scopes: list[dict[str, int]] = [{}]
         self._defined: dict[str, tuple[Statement, int]] = {}
-        # Whether the dot is still the context, so that its first segment is a variable.
+        self._invoked: list[Invoke] = []
+        # Whether the dot, and `$`, are the context, so that their first segment is a variable.
         self._at_root = True
+        self._in_define = False
         self.slots = 0
 
     def fault(self, node: Node, code: str, message: str, hint: str | None = None) -> TemplateError:
@@ -98,6 +109,20 @@ class Compiler:
         )
 
     # Statements
+
+    def template(self, nodes: Sequence[Node]) -> Statement:
+        """A whole template: `body`, and every template that it invokes is defined in it."""
+        body = self.body(nodes)
+        for node in self._invoked:
+            if node.name not in self._defined:
+                near = nearest(node.name, list(self._defined))
+                raise self.fault(
+                    node,
+                    UNDECLARED,
+                    f'no template is defined as "{node.name}"',
+                    f'did you mean "{near}"?' if near else "write `{{ define … }}` for it",
+                )
+        return body
 
     def body(self, nodes: Sequence[Node]) -> Statement:
         for node in nodes:
@@ -118,11 +143,9 @@ class Compiler:
 
     def _statement(self, node: Node) -> Statement:
         if isinstance(node, Text):
-            text = node.value
-            return self._emit(node, lambda frame: text)
+            return self._literal_text(node)
         if isinstance(node, Output):
-            value = self.expression(node.value)
-            return self._emit(node, lambda frame: to_text(value(frame)))
+            return self._output(node)
         if isinstance(node, Assign):
             return self._assign(node)
         if isinstance(node, If):
@@ -138,15 +161,35 @@ class Compiler:
         assert isinstance(node, Invoke)
         return self._invoke(node)
 
-    def _emit(self, node: Node, text: Callable[[Frame], str]) -> Statement:
+    def _literal_text(self, node: Text) -> Statement:
+        text, size = node.value, len(node.value)
+
         def run(frame: Frame, out: list[str]) -> None:
-            piece = text(frame)
-            frame.size += len(piece)
+            frame.size += size
             if frame.size > MAX_OUTPUT:
-                raise self.fault(node, LIMIT, f"the text grows beyond {MAX_OUTPUT:,} characters")
-            out.append(piece)
+                raise self._overflow(node)
+            out.append(text)
 
         return run
+
+    def _output(self, node: Output) -> Statement:
+        value_of = self.expression(node.value)
+
+        def run(frame: Frame, out: list[str]) -> None:
+            value = value_of(frame)
+            try:
+                text = value if type(value) is str else to_text(value)
+            except FunctionError as fault:
+                raise self.fault(node.value, FUNCTION, str(fault)) from None
+            frame.size += len(text)
+            if frame.size > MAX_OUTPUT:
+                raise self._overflow(node)
+            out.append(text)
+
+        return run
+
+    def _overflow(self, node: Node) -> TemplateError:
+        return self.fault(node, LIMIT, f"the text grows beyond {MAX_OUTPUT:,} characters")
 
     def _declare(self, name: str) -> int:
         slot = self.slots
@@ -230,12 +273,15 @@ class Compiler:
         otherwise = self._scoped(node.otherwise, True)
 
         def run(frame: Frame, out: list[str]) -> object:
-            pairs = self._pairs(node, items_of(frame))
-            if not pairs:
+            items = items_of(frame)
+            pairs = self._pairs(node, items, frame)
+            if pairs is None:
                 return otherwise(frame, out)
             outer = frame.dot
             for key, item in pairs:
-                self.step(frame, node)
+                frame.steps += 1
+                if frame.steps > MAX_STEPS:
+                    raise self._exhausted(node)
                 if key_slot is not None:
                     frame.slots[key_slot] = key
                 if item_slot is not None:
@@ -248,48 +294,54 @@ class Compiler:
 
         return run
 
-    def _pairs(self, node: Range, items: Value) -> list[tuple[Value, Value]]:
-        if items is None:
-            return []
+    def _pairs(
+        self, node: Range, items: Value, frame: Frame
+    ) -> Iterable[tuple[Value, Value]] | None:
+        """Keys and elements in their order, lazily; None where there are none."""
+        if not items:
+            return None
         if isinstance(items, (list, tuple)):
-            return list(enumerate(items))
-        if isinstance(items, Mapping):
-            return [(key, items[key]) for key in sorted(items)]
+            return enumerate(items)
+        if isinstance(items, dict):
+            self.step(frame, node, steps_of("range", [items]))
+            return [(key, items[key]) for key in sorted_keys(items)]
         if isinstance(items, int) and not isinstance(items, bool):
-            if items > MAX_STEPS:
-                raise self.fault(node, LIMIT, f"`range {items}` takes more than {MAX_STEPS} steps")
-            return [(i, i) for i in range(items)]
+            return ((i, i) for i in range(items)) if items > 0 else None
         raise self.fault(
             node.items, FUNCTION, f"`range` needs a list or a map and got {_describe(items)}"
         )
 
-    def step(self, frame: Frame, node: Node) -> None:
-        frame.steps += 1
+    def step(self, frame: Frame, node: Node, steps: int = 1) -> None:
+        frame.steps += steps
         if frame.steps > MAX_STEPS:
-            raise self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
+            raise self._exhausted(node)
+
+    def _exhausted(self, node: Node) -> TemplateError:
+        return self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
 
     def _define(self, node: Define) -> None:
         inner = Compiler(self._template)
         inner._at_root = False
+        inner._in_define = True
         inner._defined = self._defined
+        inner._invoked = self._invoked
         body = inner.body(node.body)
         self._defined[node.name] = (body, inner.slots)
 
     def _invoke(self, node: Invoke) -> Statement:
         value_of = self.expression(node.value) if node.value is not None else None
+        self._invoked.append(node)
 
         def run(frame: Frame, out: list[str]) -> None:
-            found = self._defined.get(node.name)
-            if found is None:
-                raise self.fault(node, FUNCTION, f"no template is defined as {node.name!r}")
-            body, slots = found
+            body, slots = self._defined[node.name]
             if frame.depth >= MAX_TEMPLATE_DEPTH:
-                raise self.fault(node, LIMIT, f"the template {node.name!r} invokes itself for ever")
+                raise self.fault(node, LIMIT, f'the template "{node.name}" invokes itself for ever')
             self.step(frame, node)
             value = value_of(frame) if value_of is not None else None
             inner = Frame(value, frame.environment, slots)  # `$` is the argument in a template
             inner.steps, inner.size, inner.depth = frame.steps, frame.size, frame.depth + 1
             body(inner, out)
+            frame.environment = inner.environment
             frame.steps, frame.size = inner.steps, inner.size
 
         return run
@@ -309,6 +361,10 @@ class Compiler:
         if isinstance(node, Not):
             operand = self.expression(node.operand, True)
             return lambda frame: not truth(operand(frame))
+        if isinstance(node, Choice):
+            return self._choice(node, guarded)
+        if isinstance(node, Each):
+            return self._each(node, guarded)
         assert isinstance(node, ListOf)
         items = [self.expression(item, guarded) for item in node.items]
         return lambda frame: [item(frame) for item in items]
@@ -321,7 +377,7 @@ class Compiler:
             return lambda frame: equal(left(frame), right(frame))
         if node.op == "!=":
             return lambda frame: not equal(left(frame), right(frame))
-        if node.op in ("+", "-"):
+        if node.op in _ARITHMETIC:
             return self._arithmetic(node, left, right)
         test: Callable[[int], bool] = {
             "<": lambda order: order < 0,
@@ -340,19 +396,68 @@ class Compiler:
         return run
 
     def _arithmetic(self, node: Binary, left: Expression, right: Expression) -> Expression:
-        minus = node.op == "-"
+        operate = _ARITHMETIC[node.op]
 
         def run(frame: Frame) -> Value:
             a, b = left(frame), right(frame)
             if _is_number(a) and _is_number(b):
-                return a - b if minus else a + b
-            if not minus and isinstance(a, str) and isinstance(b, str):
+                try:
+                    value = operate(a, b)
+                except (ZeroDivisionError, ValueError):
+                    raise self.fault(node, FUNCTION, f"`{node.op}` by zero") from None
+                except OverflowError:
+                    value = None
+                if value is None or (isinstance(value, int) and not -_INT64 <= value < _INT64):
+                    raise self.fault(node, FUNCTION, "the result does not fit into 64 bits")
+                return value
+            if node.op == "+" and isinstance(a, str) and isinstance(b, str):
+                if len(a) + len(b) > MAX_TEXT:
+                    raise self.fault(node, LIMIT, f"the text grows beyond {MAX_TEXT:,} characters")
+                self.step(frame, node, 1 + (len(a) + len(b)) // 1024)
                 return a + b
             raise self.fault(
                 node,
                 FUNCTION,
                 f"`{node.op}` does not fit {_describe(a)} and {_describe(b)}",
             )
+
+        return run
+
+    def _choice(self, node: Choice, guarded: bool) -> Expression:
+        condition = self.expression(node.condition, True)
+        yes, no = self.expression(node.yes, guarded), self.expression(node.no, guarded)
+        return lambda frame: yes(frame) if truth(condition(frame)) else no(frame)
+
+    def _each(self, node: Each, guarded: bool) -> Expression:
+        """CEL's macros. Over a map they go by its keys; over null there is nothing to go by."""
+        items_of = self.expression(node.items, True)
+        self._scopes.append({})
+        slot = self._declare(node.variable)
+        test = self.expression(node.body, True)
+        self._scopes.pop()
+
+        def run(frame: Frame) -> Value:
+            items = items_of(frame)
+            if isinstance(items, dict):
+                items = sorted_keys(items)
+            if not isinstance(items, (list, tuple, type(None))):
+                message = f"`{node.kind}` needs a list or a map and got {_describe(items)}"
+                raise self.fault(node.items, FUNCTION, message)
+            results = []
+            for item in items or ():
+                self.step(frame, node)
+                frame.slots[slot] = item
+                results.append((item, test(frame)))
+            if node.kind == "map":
+                return [result for _, result in results]
+            passed = [item for item, result in results if truth(result)]
+            if node.kind == "filter":
+                return passed
+            return {
+                "all": len(passed) == len(results),
+                "exists": bool(passed),
+                "exists_one": len(passed) == 1,
+            }[node.kind]
 
         return run
 
@@ -371,46 +476,55 @@ class Compiler:
         return run
 
     def _call(self, node: Call, guarded: bool) -> Expression:
-        name = Literal(node.end - len(node.name) if not node.args else node.start, node.end, None)
         if node.name in ("and", "or", "not"):
-            operands = [*node.args, *([node.piped] if node.piped is not None else [])]
-            if not operands or (node.name == "not" and len(operands) != 1):
-                raise self.fault(node, ARITY, f"`{node.name}` needs an argument")
-            if node.name == "not":
-                return self.expression(Not(node.start, node.end, operands[0]))
-            return self._lazy(operands, stop_at=node.name == "or")
+            return self._connective(node)
         function = FUNCTIONS[node.name]
-        self._check_arity(node, function, name)
+        self._check_arity(node, function)
         inner = guarded or function.guard
         args = [self.expression(arg, inner) for arg in node.args]
         piped = self.expression(node.piped, inner) if node.piped is not None else None
         keywords = {key: self.expression(value, inner) for key, value in node.keywords}
-        call, needs_environment = function.call, function.environment
-        plain = piped is None and not keywords and not needs_environment
+        call, name = function.call, node.name
+        plain = piped is None and not keywords and not function.environment
+        # Under a guard what is null stays null on its way to it: `.a.b | upper | default "x"`.
+        lenient = guarded and not (function.guard or function.environment or name == "fail")
 
         def run(frame: Frame) -> Value:
-            frame.steps += 1
-            if frame.steps > MAX_STEPS:
-                raise self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
             values = [arg(frame) for arg in args]
+            into = piped(frame) if piped is not None else None
+            if piped is not None:
+                values = arrange(function, into, values, node.parenthesised)
+            frame.steps += steps_of(name, values)
+            if frame.steps > MAX_STEPS:
+                raise self._exhausted(node)
             try:
                 if plain:
                     return call(*values)
-                if piped is not None:
-                    values = arrange(function, piped(frame), values)
-                if needs_environment:
+                if function.environment:
+                    frame.environment = frame.environment or Environment()
                     values = [frame.environment, *values]
-                if keywords:
-                    return call(*values, **{key: value(frame) for key, value in keywords.items()})
-                return call(*values)
+                return call(*values, **{key: value(frame) for key, value in keywords.items()})
             except FunctionError as fault:
-                raise self.fault(node, FUNCTION, str(fault)) from None
+                if lenient and (name == "index" or None in values[:1] or None in values[-1:]):
+                    return None
+                message = str(fault) or f"`{name}` failed without a message"
+                raise self.fault(node, FUNCTION, message) from None
             except RecursionError:
-                raise self.fault(node, LIMIT, f"`{node.name}`: nested too deep") from None
+                raise self.fault(node, LIMIT, f"`{name}`: nested too deep") from None
 
         return run
 
-    def _check_arity(self, node: Call, function: Function, name: Node) -> None:
+    def _connective(self, node: Call) -> Expression:
+        """`and`, `or` and `not` in prefix form."""
+        operands = [*node.args, *([node.piped] if node.piped is not None else [])]
+        if not operands or node.keywords or (node.name == "not" and len(operands) != 1):
+            wanted = "one argument" if node.name == "not" else "arguments without names"
+            raise self.fault(node, ARITY, f"`{node.name}` takes {wanted}")
+        if node.name == "not":
+            return self.expression(Not(node.start, node.end, operands[0]))
+        return self._lazy(operands, stop_at=node.name == "or")
+
+    def _check_arity(self, node: Call, function: Function) -> None:
         given = len(node.args) + (node.piped is not None)
         least, most = function.min_args, function.max_args
         if given < least or (most is not None and given > most):
@@ -427,23 +541,20 @@ class Compiler:
                 f"`{node.name}` takes {wanted} argument{'s' if wanted != '1' else ''}, not {given}",
             )
         for key, value in node.keywords:
-            if key != "attr":
+            if key not in function.keywords:
                 raise self.fault(value, ARITY, f"`{node.name}` has no argument named `{key}`")
 
     # Paths
 
     def _path(self, node: Path, guarded: bool) -> Expression:
         base = self._base(node)
-        for segment in node.segments:
-            if isinstance(segment, Arguments):
-                raise self.fault(
-                    node,
-                    FUNCTION,
-                    "a method call needs a tool: `.tools.<id>.<method>(…)` in a prompt",
-                )
         if not node.segments:
             return base
-        at_root = node.base == "$" or (node.base == "." and self._at_root)
+        root = node.base == "$" and not self._in_define
+        at_root = root or (node.base == "." and self._at_root)
+        for segment in node.segments:
+            if isinstance(segment, Arguments):
+                return self._method(node, segment, at_root)
         keys = [s.name for s in node.segments if isinstance(s, Key)]
         steps = [
             self.expression(s.index) if isinstance(s, Subscript) else None for s in node.segments
@@ -452,16 +563,47 @@ class Compiler:
         if len(keys) != len(node.segments) or any(isinstance(key, int) for key in keys):
             return slow
 
-        def fast(frame: Frame) -> Value:
-            value = frame.root if at_root else base(frame)
+        if node.base == "." and len(keys) == 1:
+            key = keys[0]
+
+            def one(frame: Frame) -> Value:
+                try:
+                    return frame.dot[key]
+                except _ABSENT:
+                    return slow(frame)
+
+            return one
+
+        def many(frame: Frame) -> Value:
+            value = base(frame)
             try:
                 for key in keys:
                     value = value[key]
-            except (KeyError, TypeError, IndexError):
+            except _ABSENT:
                 return slow(frame)
             return value
 
-        return fast
+        return many
+
+    def _method(self, node: Path, arguments: Arguments, at_root: bool) -> Expression:
+        """`.tools.<id>.<method>(…)` (§11.1). Templates themselves cannot call a tool."""
+        of_tool = at_root and _names(node, 0) == "tools"
+        fault = self.fault(
+            arguments,
+            FUNCTION,
+            "a tool cannot be called from this template"
+            if of_tool
+            else "a method call needs a tool: `.tools.<id>.<method>(…)` in a prompt",
+        )
+        if not of_tool:
+            raise fault
+        for item in arguments.items:
+            self.expression(item)
+
+        def run(frame: Frame) -> Value:
+            raise fault
+
+        return run
 
     def _base(self, node: Path) -> Expression:
         if isinstance(node.base, Node):
@@ -485,24 +627,27 @@ class Compiler:
         last = len(node.segments) - 1
 
         def run(frame: Frame) -> Value:
-            value = base(frame)
+            value, passed = base(frame), None
             for i, segment in enumerate(node.segments):
                 subscript = subscripts[i]
                 key: Value = (
                     subscript(frame) if subscript is not None else segment.name  # type: ignore[union-attr]
                 )
-                if at_root and i == 0 and isinstance(value, Mapping) and key not in value:
-                    raise self._unknown_variable(segment, str(key), value)
+                if at_root and i == 0 and isinstance(value, Mapping) and not _has(value, key):
+                    raise self._unknown_variable(segment, key, value)
                 if at_root and i == 1 and _names(node, 0) == "tasks" and isinstance(value, Mapping):
-                    if key not in value:
-                        raise self._unknown_task(segment, str(key), value)
+                    if not _has(value, key):
+                        raise self._unknown_task(segment, key, value)
                     if value[key] is None:
                         return None  # known, and did not run (§11.3)
-                found, value, why = _member(value, key)
+                found, member, why = _member(value, key)
                 if found:
+                    value, passed = member, key
                     continue
                 if guarded or (why is None and i == last):
                     return None
+                if value is None and i > 0:
+                    raise self._missing(node, i - 1, key, f"{_quoted(passed)} is null")
                 raise self._missing(node, i, key, why)
             return value
 
@@ -511,7 +656,7 @@ class Compiler:
     def _missing(self, node: Path, i: int, key: Value, why: str | None) -> TemplateError:
         path = self._template[node.start : node.end]
         segment = node.segments[i]
-        message = f'path {path}: "{key}" not found' if why is None else f"path {path}: {why}"
+        message = f"path {path}: {why or f'{_quoted(key)} not found'}"
         return TemplateError(
             message,
             code=MISSING,
@@ -521,34 +666,29 @@ class Compiler:
             hint=f"guard it: `{path} | default …`, or `{{{{ if {path} }}}}`",
         )
 
-    def _unknown_variable(self, segment: Node, key: str, value: Context) -> TemplateError:
-        from compozy_prefect.language.names import nearest
+    def _unknown_variable(self, segment: Node, key: Value, value: Context) -> TemplateError:
+        names = sorted(map(str, value))
+        near = nearest(key, names) if isinstance(key, str) else None
+        shown = f"`.{key[:60]}`" if isinstance(key, str) else _describe(key)
+        known = ", ".join(f".{name}" for name in names) or "none"
+        hint = f"did you mean `.{near}`?" if near else f"available here: {known}"
+        return self.fault(segment, UNKNOWN_VARIABLE, f"unknown variable {shown}", hint)
 
-        near = nearest(key, [str(k) for k in value])
-        known = ", ".join(f".{k}" for k in sorted(value)) or "none"
-        return self.fault(
-            segment,
-            UNKNOWN_VARIABLE,
-            f"unknown variable `.{key}`",
-            f"did you mean `.{near}`?" if near else f"available here: {known}",
-        )
-
-    def _unknown_task(self, segment: Node, key: str, tasks: Context) -> TemplateError:
-        from compozy_prefect.language.names import nearest
-
-        near = nearest(key, [str(k) for k in tasks])
-        known = ", ".join(sorted(tasks)) or "none"
-        return self.fault(
-            segment,
-            MISSING,
-            f"unknown task `{key}`",
-            f"did you mean `{near}`?" if near else f"tasks: {known}",
-        )
+    def _unknown_task(self, segment: Node, key: Value, tasks: Context) -> TemplateError:
+        names = sorted(map(str, tasks))
+        near = nearest(key, names) if isinstance(key, str) else None
+        shown = f"`{key[:60]}`" if isinstance(key, str) else _describe(key)
+        hint = f"did you mean `{near}`?" if near else f"tasks: {', '.join(names) or 'none'}"
+        return self.fault(segment, MISSING, f"unknown task {shown}", hint)
 
 
 def _names(node: Path, i: int) -> str | int | None:
     segment = node.segments[i]
     return segment.name if isinstance(segment, Key) else None
+
+
+def _has(value: Context, key: Value) -> bool:
+    return isinstance(key, str) and key in value
 
 
 def _member(value: Value, key: Value) -> tuple[bool, Value, str | None]:
@@ -562,18 +702,43 @@ def _member(value: Value, key: Value) -> tuple[bool, Value, str | None]:
                 return True, value[name], None
         return False, None, None
     if value is None:
-        return False, None, f'"{key}" is read from null'
+        return False, None, f"{_quoted(key)} is read from null"
     if isinstance(value, (list, tuple)):
         if isinstance(key, int) and not isinstance(key, bool):
             if 0 <= key < len(value):
                 return True, value[key], None
             return False, None, f"index {key} is out of range of a list of {len(value)}"
-        return False, None, f'a list has no key "{key}"'
-    return False, None, f'{_describe(value)} has no key "{key}"'
+        return False, None, f"a list has no key {_quoted(key)}"
+    return False, None, f"{_describe(value)} has no key {_quoted(key)}"
+
+
+def _quoted(key: Value) -> str:
+    return f'"{str(key)[:40]}"' if isinstance(key, (str, int)) else _describe(key)
 
 
 def _is_number(value: Value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _quotient(a: Value, b: Value) -> Value:
+    """Integers divide to an integer, towards zero, as in CEL."""
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def _remainder(a: Value, b: Value) -> Value:
+    return a - b * _quotient(a, b) if isinstance(a, int) and isinstance(b, int) else fmod(a, b)
+
+
+_INT64 = 1 << 63
+_ARITHMETIC: dict[str, Callable[[Value, Value], Value]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _quotient,
+    "%": _remainder,
+}
 
 
 def _describe(value: Value) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from compozy_prefect.errors import TemplateError
 
 SYNTAX = "CZ401"
+LIMIT = "CZ407"
+
+MAX_TOKENS = 20_000  # in one template; text between the actions does not count
 
 Kind = Literal["field", "dot", "var", "ident", "string", "number", "op", "end"]
 
@@ -40,6 +44,7 @@ class Piece:
 
 _FIELD = re.compile(r"\.(?:[0-9]+(?![0-9A-Za-z_])|[^\W\d]\w*(?:-+\w+)*)")
 _VAR = re.compile(r"\$(?:[^\W\d]\w*)?")
+_WORD = re.compile(r"\w+")
 _IDENT = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(
     r"[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+"
@@ -48,6 +53,9 @@ _NUMBER = re.compile(
 )
 _OP = re.compile(r":=|==|!=|<=|>=|&&|\|\||[|<>()\[\],=!+\-?:{}%*/]")
 _SPACE = re.compile(r"\s+")
+_COMMENT = re.compile(r"\s*/\*")
+_COMMENT_CLOSE = re.compile(r"\*/(?:\s*|\s+(?P<trim>-))\}\}")
+_TRIMMED = " \t\r\n"  # what a trim marker takes away; a no-break space stays, as in Go
 _ESCAPE = re.compile(
     r"\\(?:(?P<x>x[0-9a-fA-F]{2})|(?P<u>u[0-9a-fA-F]{4})|(?P<U>U[0-9a-fA-F]{8})"
     r"|(?P<o>[0-7]{3})|(?P<c>[abfnrtv\\'\"`]))"
@@ -61,14 +69,14 @@ def split(template: str) -> list[Piece]:
     Raises TemplateError (CZ401) at the place where the lexer stopped.
     """
     pieces: list[Piece] = []
-    at = 0
+    at = count = 0
     trim_left = False
     while True:
         open_ = template.find("{{", at)
         text = template[at:] if open_ < 0 else template[at:open_]
         start = at
         if trim_left:
-            stripped = text.lstrip()
+            stripped = text.lstrip(_TRIMMED)
             start += len(text) - len(stripped)
             text = stripped
         if open_ < 0:
@@ -78,7 +86,7 @@ def split(template: str) -> list[Piece]:
         inner = open_ + 2
         trims = template.startswith("-", inner) and template[inner + 1 : inner + 2].isspace()
         if trims:
-            text = text.rstrip()
+            text = text.rstrip(_TRIMMED)
             inner += 1
         if text:
             pieces.append(Piece(text, None, start, start + len(text)))
@@ -87,38 +95,41 @@ def split(template: str) -> list[Piece]:
             tokens: tuple[Token, ...] = ()
             close, trim_left = comment
         else:
-            tokens, close, trim_left = _tokens(template, open_, inner)
+            tokens, close, trim_left = _tokens(template, open_, inner, MAX_TOKENS - count)
+        count += len(tokens) + 1
+        if count > MAX_TOKENS:
+            raise _too_long(template, open_, close)
         pieces.append(Piece("", tokens, open_, close, trims or trim_left))
         at = close
 
 
 def tokens_of(expression: str) -> tuple[Token, ...]:
     """The tokens of a bare expression, without braces (conditions)."""
-    out, _, _ = _tokens(expression, 0, 0, bare=True)
+    out, _, _ = _tokens(expression, 0, 0, MAX_TOKENS, bare=True)
     return out
 
 
 def _comment_end(template: str, open_: int, inner: int) -> tuple[int, bool] | None:
     """The end of a `{{/* … */}}` and whether it trims, or None when this is no comment."""
-    body = len(template) - len(template[inner:].lstrip())
-    if not template.startswith("/*", body):
+    opening = _COMMENT.match(template, inner)
+    if opening is None:
         return None
-    stop = template.find("*/", body + 2)
-    close = re.compile(r"\*/\s*(?:(?<=\s)-)?\}\}").match(template, stop) if stop >= 0 else None
+    stop = template.find("*/", opening.end())
+    close = _COMMENT_CLOSE.match(template, stop) if stop >= 0 else None
     if close is None:
         raise TemplateError(
             "the comment that began with `{{/*` is not closed",
             code=SYNTAX,
             template=template,
             start=open_,
-            end=min(len(template), body + 2),
+            end=opening.end(),
             hint="close it with `*/}}`",
         )
-    return close.end(), close.group().endswith("-}}")
+    return close.end(), close["trim"] is not None
 
 
 def _tokens(
-    template: str, open_: int, at: int, *, bare: bool = False
+    template: str, open_: int, at: int, most: int, *, bare: bool = False
 ) -> tuple[tuple[Token, ...], int, bool]:
     """Tokens up to the closing braces, the offset after them, and whether they trim."""
     out: list[Token] = []
@@ -148,6 +159,8 @@ def _tokens(
                 out.append(Token("end", None, at, at + 3, spaced))
                 return tuple(out), at + 3, True
         token = _token(template, at, spaced, out[-1] if out else None)
+        if len(out) >= most:
+            raise _too_long(template, token.start, token.end)
         out.append(token)
         at = token.end
         spaced = False
@@ -165,7 +178,9 @@ def _token(template: str, at: int, spaced: bool, before: Token | None) -> Token:
         found = _FIELD.match(template, at)
         if found:
             name = found.group()[1:]
-            value: object = int(name) if name[0].isdigit() and name.isascii() else name
+            digits = name[0].isdigit()
+            index = _NUMBER.match(template, at + 1, found.end()) if digits else None
+            value = name if index is None else _number(template, index, spaced).value
             return Token("field", value, at, found.end(), spaced)
         return Token("dot", None, at, at + 1, spaced)
     if char == "$":
@@ -197,26 +212,34 @@ def _ends_operand(token: Token) -> bool:
 
 def _number(template: str, found: re.Match[str], spaced: bool) -> Token:
     text = found.group().replace("_", "")
-    following = template[found.end() : found.end() + 1]
+    word = _WORD.match(template, found.end())
+    end = found.end() if word is None else word.end()
+    body = text.lstrip("+-").lower()
+    value: int | float | None = None
+    why = "is not a number"
     try:
-        if following.isalnum() or following == "_":
-            raise ValueError
-        value: int | float
-        body = text.lstrip("+-").lower()
-        if body[:2] in ("0x", "0b", "0o"):
+        if end > found.end():
+            pass
+        elif body[:2] in ("0x", "0b", "0o"):
             value = int(text, 0)
         elif set(body) & set(".e"):
             value = float(text)
+            if value in (inf, -inf):
+                value, why = None, "is too large for a number"
         else:
             value = int(text)
-    except ValueError:
+    except ValueError:  # `0x_`, or more digits than Python reads
+        pass
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        value, why = None, "does not fit into 64 bits"
+    if value is None:
         raise TemplateError(
-            f"`{text}{following}` is not a number",
+            f"`{_head(template[:end], found.start())}` {why}",
             code=SYNTAX,
             template=template,
             start=found.start(),
-            end=found.end() + len(following),
-        ) from None
+            end=end,
+        )
     return Token("number", value, found.start(), found.end(), spaced)
 
 
@@ -282,6 +305,11 @@ def _unterminated(template: str, at: int) -> TemplateError:
         end=stop,
         hint=f"close it with {template[at]}",
     )
+
+
+def _too_long(template: str, start: int, end: int) -> TemplateError:
+    message = f"the template has more than {MAX_TOKENS:,} words and signs"
+    return TemplateError(message, code=LIMIT, template=template, start=start, end=end)
 
 
 def _head(template: str, at: int) -> str:

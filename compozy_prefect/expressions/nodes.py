@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any, ClassVar, dataclass_transform
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+@dataclass_transform(frozen_default=True)
+class _Value:
+    """Like a frozen dataclass. The decorator would cost a millisecond a class at import, and every
+    start of the command would pay for twenty of them.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.fields = (*cls.fields, *cls.__annotations__)
+
+    def __init__(self, *values: Any) -> None:
+        self.__dict__.update(zip(self.fields, values, strict=False))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.__dict__ == other.__dict__
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.fields[2:])
+        return f"{type(self).__name__}({inner})"
+
+
+class Node(_Value):
     start: int
     end: int
 
@@ -14,33 +35,28 @@ class Node:
 # Expressions
 
 
-@dataclass(frozen=True, slots=True)
 class Literal(Node):
     value: bool | int | float | str | None
 
 
-@dataclass(frozen=True, slots=True)
 class Key(Node):
     """`.name` or `.0` of a path."""
 
     name: str | int
 
 
-@dataclass(frozen=True, slots=True)
 class Subscript(Node):
     """`[expression]` of a path."""
 
     index: Node
 
 
-@dataclass(frozen=True, slots=True)
 class Arguments(Node):
     """`(…)` after a path: a method call, under `.tools` only."""
 
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Path(Node):
     """A value and the segments that lead from it.
 
@@ -51,11 +67,11 @@ class Path(Node):
     segments: tuple[Key | Subscript | Arguments, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Call(Node):
     """A function with its arguments in the order written, and the value piped into it.
 
-    `name_end` is the end of the function's name, for underlining.
+    `name_end` is the end of the function's name, for underlining. `parenthesised`: written
+    `x | f(a)`, which can put the piped value elsewhere than `x | f a` (§11.1 rule 3).
     """
 
     name: str
@@ -63,41 +79,53 @@ class Call(Node):
     name_end: int
     keywords: tuple[tuple[str, Node], ...] = ()
     piped: Node | None = None
+    parenthesised: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Binary(Node):
-    """`== != < <= > >= + -` and the short-circuiting `&&` and `||`."""
+    """`== != < <= > >= + -`, in conditions `* / %`, and the short-circuiting `&&` and `||`."""
 
     op: str
     left: Node
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
 class Not(Node):
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
 class ListOf(Node):
     items: tuple[Node, ...]
+
+
+class Choice(Node):
+    """`condition ? yes : no` of a condition."""
+
+    condition: Node
+    yes: Node
+    no: Node
+
+
+class Each(Node):
+    """`items.all(x, test)` and its kin, of a condition; `kind` is the macro's name."""
+
+    kind: str
+    items: Node
+    variable: str
+    body: Node
 
 
 # Statements
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Node):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
 class Output(Node):
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
 class Assign(Node):
     """`$name := value`, or `$name = value` for one that exists."""
 
@@ -106,7 +134,6 @@ class Assign(Node):
     declares: bool
 
 
-@dataclass(frozen=True, slots=True)
 class If(Node):
     condition: Node
     body: tuple[Node, ...]
@@ -114,7 +141,6 @@ class If(Node):
     variable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class With(Node):
     value: Node
     body: tuple[Node, ...]
@@ -122,7 +148,6 @@ class With(Node):
     variable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Range(Node):
     items: Node
     body: tuple[Node, ...]
@@ -131,23 +156,19 @@ class Range(Node):
     value_variable: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class Break(Node):
     pass
 
 
-@dataclass(frozen=True, slots=True)
 class Continue(Node):
     pass
 
 
-@dataclass(frozen=True, slots=True)
 class Define(Node):
     name: str
     body: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Invoke(Node):
     """`{{ template "name" value }}`."""
 

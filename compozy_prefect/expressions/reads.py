@@ -6,13 +6,15 @@ out; `$.path` is not. `index .tasks "a-b"` counts as the path it stands for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from compozy_prefect.expressions.nodes import (
     Binary,
     Call,
+    Choice,
     Define,
+    Each,
     If,
     Key,
     Literal,
@@ -53,57 +55,112 @@ class Use:
 Guards = frozenset[str]
 
 
-def reads_of(body: tuple[Node, ...], guards: Guards) -> tuple[tuple[Read, ...], tuple[Use, ...]]:
+def reads_of(
+    body: tuple[Node, ...], guards: Guards, guarded: bool = False
+) -> tuple[tuple[Read, ...], tuple[Use, ...]]:
     """Every read and every use of a function, in the order of the text."""
-    out: list[Read] = []
-    uses: list[Use] = []
+    walk = _Walk(guards)
     for node in body:
-        _walk(node, True, False, guards, out, uses)
-    return tuple(out), tuple(uses)
+        walk.node(node, True, guarded)
+    return tuple(walk.reads), tuple(walk.uses)
 
 
-def _walk(
-    node: Node, at_root: bool, guarded: bool, guards: Guards, out: list[Read], uses: list[Use]
-) -> None:
-    if isinstance(node, Path):
-        read = _read(node, at_root, guarded)
+class _Walk:
+    """`at_root`: the dot is the context. In a `define`, neither the dot nor `$` is."""
+
+    def __init__(self, guards: Guards) -> None:
+        self.reads: list[Read] = []
+        self.uses: list[Use] = []
+        self._guards = guards
+        self._defining = False
+
+    def node(self, node: Node, at_root: bool, guarded: bool) -> None:
+        if isinstance(node, Path):
+            self._path(node, at_root, guarded)
+        elif isinstance(node, Call):
+            self._call(node, at_root, guarded)
+        elif isinstance(node, (If, With, Range)):
+            self.node(_head(node), at_root, True)
+            self._all(node.body, at_root and isinstance(node, If), False)
+            self._all(node.otherwise, at_root, False)
+        elif isinstance(node, Define):
+            was, self._defining = self._defining, True
+            self._all(node.body, False, False)
+            self._defining = was
+        elif isinstance(node, Choice):
+            self.node(node.condition, at_root, True)
+            self._all((node.yes, node.no), at_root, guarded)
+        else:
+            guards = isinstance(node, (Not, Each))
+            guards = guards or (isinstance(node, Binary) and node.op in ("&&", "||"))
+            self._all(_children(node), at_root, guarded or guards)
+
+    def _all(self, nodes: Iterable[Node], at_root: bool, guarded: bool) -> None:
+        for node in nodes:
+            self.node(node, at_root, guarded)
+
+    def _path(self, node: Path, at_root: bool, guarded: bool) -> None:
+        read = self._read(node, at_root, guarded)
         if read is not None:
-            out.append(read)
+            self.reads.append(read)
         elif isinstance(node.base, Node):
-            _walk(node.base, at_root, guarded, guards, out, uses)
+            self.node(node.base, at_root, guarded)
         for segment in node.segments:
-            for child in _children(segment):
-                _walk(child, at_root, False, guards, out, uses)
-    elif isinstance(node, Call):
+            self._all(_children(segment), at_root, False)
+
+    def _call(self, node: Call, at_root: bool, guarded: bool) -> None:
         texts = tuple(a.value for a in node.args if isinstance(a, Literal) and _is_text(a))
-        uses.append(Use(node.name, texts, node.start, node.end))  # type: ignore[arg-type]
-        inner = guarded or node.name in guards
-        indexed = _indexed(node, at_root, inner)
+        self.uses.append(Use(node.name, texts, node.start, node.end))  # type: ignore[arg-type]
+        inner = guarded or node.name in self._guards
+        args = node.args
+        indexed = self._indexed(node, at_root, inner)
         if indexed is not None:
-            out.append(indexed)
-        args = node.args[1:] if indexed is not None else node.args
+            self.reads.append(indexed)
+            assert isinstance(args[0], Path)
+            for segment in args[0].segments:
+                self._all(_children(segment), at_root, False)
+            args = args[1:]
         if node.piped is not None:
-            _walk(node.piped, at_root, inner, guards, out, uses)
-        for arg in (*args, *(value for _, value in node.keywords)):
-            _walk(arg, at_root, inner, guards, out, uses)
-    elif isinstance(node, (If, With, Range)):
-        head = node.items if isinstance(node, Range) else _head(node)
-        _walk(head, at_root, True, guards, out, uses)
-        for child in node.body:
-            _walk(child, at_root and isinstance(node, If), False, guards, out, uses)
-        for child in node.otherwise:
-            _walk(child, at_root, False, guards, out, uses)
-    elif isinstance(node, Define):
-        for child in node.body:
-            _walk(child, False, False, guards, out, uses)
-    else:
-        inner = guarded or isinstance(node, Not)
-        inner = inner or (isinstance(node, Binary) and node.op in ("&&", "||"))
-        for child in _children(node):
-            _walk(child, at_root, inner, guards, out, uses)
+            self.node(node.piped, at_root, inner)
+        self._all((*args, *(value for _, value in node.keywords)), at_root, inner)
+
+    def _read(self, path: Path, at_root: bool, guarded: bool) -> Read | None:
+        root = path.base == "$" and not self._defining
+        if not (root or (path.base == "." and at_root)) or not path.segments:
+            return None
+        names: list[str | int | None] = []
+        starts: list[int] = []
+        for segment in path.segments:
+            starts.append(segment.start)
+            if isinstance(segment, Key):
+                names.append(segment.name)
+            else:
+                names.append(_known(segment.index) if isinstance(segment, Subscript) else None)
+        return Read(tuple(names), tuple(starts), path.start, path.end, guarded)
+
+    def _indexed(self, call: Call, at_root: bool, guarded: bool) -> Read | None:
+        """`index .path "key" …` as the path it reads; the last segment is lenient (§11.6)."""
+        if call.name != "index" or call.piped is not None or not call.args:
+            return None
+        base = call.args[0]
+        read = self._read(base, at_root, guarded) if isinstance(base, Path) else None
+        if read is None:
+            return None
+        names, starts = list(read.segments), list(read.starts)
+        for arg in call.args[1:]:
+            names.append(_known(arg))
+            starts.append(arg.start)
+        return Read(tuple(names), tuple(starts), call.start, call.end, guarded)
 
 
-def _head(node: If | With) -> Node:
+def _known(index: Node) -> str | int | None:
+    value = index.value if isinstance(index, Literal) else None
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _head(node: If | With | Range) -> Node:
+    if isinstance(node, Range):
+        return node.items
     return node.condition if isinstance(node, If) else node.value
 
 
@@ -112,44 +169,9 @@ def _is_text(node: Literal) -> bool:
 
 
 def _children(node: Node) -> Iterator[Node]:
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if is_dataclass(value):
-            yield value  # type: ignore[misc]
+    for name in node.fields:
+        value = getattr(node, name)
+        if isinstance(value, Node):
+            yield value
         elif isinstance(value, tuple):
             yield from (v for v in value if isinstance(v, Node))
-
-
-def _read(path: Path, at_root: bool, guarded: bool) -> Read | None:
-    if not (path.base == "$" or (path.base == "." and at_root)) or not path.segments:
-        return None
-    names: list[str | int | None] = []
-    starts: list[int] = []
-    for segment in path.segments:
-        starts.append(segment.start)
-        if isinstance(segment, Key):
-            names.append(segment.name)
-        elif isinstance(segment, Subscript) and isinstance(segment.index, Literal):
-            value = segment.index.value
-            known = isinstance(value, (str, int)) and not isinstance(value, bool)
-            names.append(value if known else None)  # type: ignore[arg-type]
-        else:
-            names.append(None)
-    return Read(tuple(names), tuple(starts), path.start, path.end, guarded)
-
-
-def _indexed(call: Call, at_root: bool, guarded: bool) -> Read | None:
-    """`index .path "key" …` as the path it reads; the last segment is lenient (§11.6)."""
-    if call.name != "index" or call.piped is not None or not call.args:
-        return None
-    base = call.args[0]
-    read = _read(base, at_root, guarded) if isinstance(base, Path) else None
-    if read is None:
-        return None
-    names, starts = list(read.segments), list(read.starts)
-    for arg in call.args[1:]:
-        value = arg.value if isinstance(arg, Literal) else None
-        known = isinstance(value, (str, int)) and not isinstance(value, bool)
-        names.append(value if known else None)  # type: ignore[arg-type]
-        starts.append(arg.start)
-    return Read(tuple(names), tuple(starts), call.start, call.end, guarded)

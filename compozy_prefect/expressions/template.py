@@ -8,39 +8,72 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
-from compozy_prefect.expressions.evaluate import Compiler, Expression, Frame, Statement
-from compozy_prefect.expressions.functions import FUNCTIONS, REFUSED, Environment, to_text
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions.conditions import parse_expression
+from compozy_prefect.expressions.effort import LIMIT
+from compozy_prefect.expressions.evaluate import FUNCTION, Compiler, Expression, Frame, Statement
+from compozy_prefect.expressions.functions import (
+    FUNCTIONS,
+    REFUSED,
+    Environment,
+    FunctionError,
+    plain,
+    to_text,
+)
 from compozy_prefect.expressions.nodes import (
     Assign,
     Call,
     Define,
     If,
+    Key,
     Node,
     Output,
+    Path,
     Range,
     Text,
     With,
 )
-from compozy_prefect.expressions.parser import LAZY, parse_expression, parse_template
+from compozy_prefect.expressions.parser import parse_template
 from compozy_prefect.expressions.reads import Read, Use, reads_of
+from compozy_prefect.expressions.syntax import LAZY
+from compozy_prefect.language.names import nearest
 
 _GUARDS = frozenset(name for name, function in FUNCTIONS.items() if function.guard) | LAZY
+# Functions whose result is an argument or a part of one: nothing that JSON does not have.
+_PASSING = (_GUARDS - {"dig"}) | {
+    "index",
+    "get",
+    "len",
+    "length",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+}
 
 
 class Template:
     """A parsed template. Make one with `parse` or `parse_condition`, which cache.
 
-    `static`: it has no action at all, and is its own value.
+    `static`: it has no action at all, and is its own value. `guarded`: every missing path in it
+    reads as null.
     """
 
-    def __init__(self, text: str, body: tuple[Node, ...], trimmed: bool) -> None:
+    def __init__(
+        self, text: str, body: tuple[Node, ...], trimmed: bool, guarded: bool = False
+    ) -> None:
         self.text_of = text
         self.body = body
         self.static = all(isinstance(node, Text) for node in body) and "{{" not in text
         self._trimmed = trimmed
+        self._guarded = guarded
         self.reads: tuple[Read, ...]
         self.uses: tuple[Use, ...]
-        self.reads, self.uses = reads_of(body, _GUARDS)
+        self.reads, self.uses = reads_of(body, _GUARDS, guarded)
+        self._keys = self._plain_path()
+        self._makes_values = any(use.name not in _PASSING for use in self.uses)
 
     @cached_property
     def whole(self) -> Node | None:
@@ -48,32 +81,64 @@ class Template:
         nodes = [n for n in self.body if not (isinstance(n, Text) and not n.value.strip())]
         return nodes[0].value if len(nodes) == 1 and isinstance(nodes[0], Output) else None
 
+    def _plain_path(self) -> tuple[str, ...]:
+        """The keys of `{{ .a.b.c }}`, the template that is evaluated most; else none."""
+        path = self.whole
+        if not isinstance(path, Path) or path.base not in (".", "$"):
+            return ()
+        keys = tuple(s.name for s in path.segments if isinstance(s, Key) and type(s.name) is str)
+        return keys if len(keys) == len(path.segments) else ()
+
     @cached_property
-    def _compiled(self) -> tuple[Statement | None, Expression | None, int]:
+    def _expression(self) -> tuple[Expression, int] | None:
+        if self.whole is None:
+            return None
         compiler = Compiler(self.text_of)
-        if self.whole is not None:
-            expression = compiler.expression(self.whole)
-            return None, expression, compiler.slots
-        body = compiler.body(self.body)
-        return body, None, compiler.slots
+        try:
+            return compiler.expression(self.whole, self._guarded), compiler.slots
+        except RecursionError:
+            raise _too_deep(self.text_of) from None
+
+    @cached_property
+    def _statements(self) -> tuple[Statement, int]:
+        compiler = Compiler(self.text_of)
+        try:
+            return compiler.template(self.body), compiler.slots
+        except RecursionError:
+            raise _too_deep(self.text_of) from None
 
     def compile(self) -> None:
         """Finds what the parser cannot see: counts of arguments, undeclared `$variables`.
 
         Raises TemplateError. Evaluation calls it by itself.
         """
-        self._compiled  # noqa: B018
+        self._expression or self._statements  # noqa: B018
 
     def native(self, context: Mapping[str, Any], environment: Environment | None = None) -> Any:
         """The value of a template of one action with its type, and text otherwise (§11.4)."""
+        keys = self._keys
+        if keys:
+            value: Any = context
+            try:
+                for key in keys:
+                    value = value[key]
+                return value if type(value) is not datetime else to_text(value)
+            except (KeyError, TypeError, IndexError):
+                pass  # the rules of §11.5 for what is missing follow below
         if self.static:
             return self.text_of
-        _, expression, slots = self._compiled
-        if expression is None:
+        if self._expression is None:
             text = self.text(context, environment)
             return text.strip() if self._trimmed and self._only_blocks else text
-        value = expression(Frame(context, environment or Environment(), slots))
-        return to_text(value) if isinstance(value, datetime) else value
+        expression, slots = self._expression
+        try:
+            value = expression(Frame(context, environment, slots))
+            # Times become text, and a map that a function may still change becomes data.
+            return plain(value) if self._makes_values or type(value) is datetime else value
+        except FunctionError as fault:
+            raise _whole(self.text_of, str(fault), FUNCTION) from None
+        except RecursionError:
+            raise _too_deep(self.text_of) from None
 
     def data(self, context: Mapping[str, Any], environment: Environment | None = None) -> Any:
         """`native`, where rendered text that is a JSON object or array becomes that value.
@@ -87,7 +152,7 @@ class Template:
         text = value.strip()
         if text[:1] in ("{", "["):
             try:
-                return json.loads(text)
+                return json.loads(text, parse_constant=_refuse)
             except (ValueError, RecursionError):
                 return value
         return value
@@ -109,15 +174,17 @@ class Template:
         """Always text: for prompts, headers and keys."""
         if self.static:
             return self.text_of
-        body, expression, slots = self._compiled
-        frame = Frame(context, environment or Environment(), slots)
-        if body is None:
-            assert expression is not None
-            body = Compiler(self.text_of).body(self.body)
-            self.__dict__["_compiled"] = (body, expression, slots)
+        body, slots = self._statements
         out: list[str] = []
-        body(frame, out)
+        try:
+            body(Frame(context, environment, slots), out)
+        except RecursionError:
+            raise _too_deep(self.text_of) from None
         return "".join(out)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
 
 
 @lru_cache(maxsize=8192)
@@ -128,8 +195,11 @@ def parse(text: str) -> Template:
     """
     if "{{" not in text:
         return Template(text, (Text(0, len(text), text),) if text else (), False)
-    body, trimmed = parse_template(text, _known)
-    return Template(text, body, trimmed)
+    try:
+        body, trimmed = parse_template(text, _known)
+        return Template(text, body, trimmed)
+    except RecursionError:
+        raise _too_deep(text) from None
 
 
 @lru_cache(maxsize=1024)
@@ -140,8 +210,19 @@ def parse_condition(text: str) -> Template:
     """
     if "{{" in text:
         return parse(text)
-    node = parse_expression(text, _known)
-    return Template(text, (Output(node.start, node.end, node),), False)
+    try:
+        node = parse_expression(text, _known)
+        return Template(text, (Output(node.start, node.end, node),), False, guarded=True)
+    except RecursionError:
+        raise _too_deep(text) from None
+
+
+def _too_deep(text: str) -> TemplateError:
+    return _whole(text, "the template is nested too deep", LIMIT)
+
+
+def _whole(text: str, message: str, code: str) -> TemplateError:
+    return TemplateError(message, code=code, template=text, start=0, end=len(text))
 
 
 def _known(name: str) -> str | None:
@@ -149,8 +230,6 @@ def _known(name: str) -> str | None:
         return None
     if name in REFUSED:
         return REFUSED[name]
-    from compozy_prefect.language.names import nearest
-
     near = nearest(name, FUNCTIONS)
     hint = f"did you mean `{near}`?" if near else "put text in quotes; variables begin with a dot"
     return f"unknown function `{name}`\n{hint}"

@@ -25,8 +25,9 @@ _LONGEST_NAME, _LONGEST_VALUE = 80, 30  # characters of a run's name, and of a v
 def build_flow(plan: Plan, workflow_id: str) -> Flow[..., Any]:
     """The flow of a workflow. Raises UsageError for an unknown id.
 
-    Its name is the workflow's id without the characters that Prefect refuses, its version the plan's hash, which every run then carries. Its
-    parameters are the properties of the input schema (design.md, flow parameters).
+    Its name is the workflow's id without the characters that Prefect refuses, its version the
+    plan's hash, which every run then carries. Its parameters are the properties of the input
+    schema (design.md, flow parameters).
     """
     workflow = workflow_of(plan, workflow_id)
 

@@ -1,13 +1,13 @@
 """A resolved tree → typed nouns and the diagnostics of what does not fit.
 
-Each noun of a list is validated by itself, and one with a faulty field again without that field,
-so that one mistake hides no other. A noun that cannot be built at all leaves its id behind in
-`broken`: a name that refers to it is not reported as unknown.
+Each noun of a list is validated by itself, and one with faulty parts again without them, so that
+one mistake hides no other. A noun that does not get its id, or cannot be built at all, is left in
+`broken`: a name that may refer to it is not reported as unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
 from compozy_prefect.language.models.agent import Agent
-from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.base import Noun, Seconds, relocated
 from compozy_prefect.language.models.model import Model, Provider
 from compozy_prefect.language.models.project import NamedSchema, Project, Workflow
 from compozy_prefect.language.models.task import TASK_TYPES, Task
@@ -59,7 +59,11 @@ _KINDS = {
 
 @dataclass(slots=True)
 class Typed:
-    """A document as nouns. `broken` holds (list, id) of those that could not be built."""
+    """A document as nouns.
+
+    `broken` holds (list, id) of those that could not be built, with an empty id when it is not
+    known.
+    """
 
     noun: Project | Workflow
     broken: set[tuple[str, str]] = field(default_factory=set)
@@ -95,6 +99,21 @@ def typed(root: Mapping, kind: type[Project] | type[Workflow]) -> Typed:
 
 _PLACEHOLDER = [Task.model_construct(id="placeholder")]
 
+# Without a part the one that holds it may not fit either, up to the field of the noun.
+_ROUNDS = 10
+
+# What a key says of the type of a task that does not state it (§3.1).
+_TYPE_OF = {
+    "routes": "router",
+    "items": "collection",
+    "wait_for": "wait",
+    "signal": "signal",
+    "operation": "memory",
+}
+
+# The directives that `references` resolves; one that is still there was reported.
+_DIRECTIVES = ("$ref", "$use", "$merge")
+
 
 def _value(node: Node | None) -> Any:
     return node.value if isinstance(node, Scalar) else node
@@ -122,22 +141,24 @@ def _element(item: Node, noun: type[N], name: str, out: Typed) -> N | None:
     if noun is Task:
         data = _with_type(item, out.diagnostics)
     made = _build(noun, data, item, out.diagnostics)
-    if made is None:
-        id_ = item.get("id")
-        if isinstance(id_, Scalar) and id_.value is not None:
-            out.broken.add((name, str(id_.value)))
+    id_ = item.get("id")
+    given = id_.text if isinstance(id_, Scalar) and id_.value is not None else ""
+    if made is None or (noun is not Model and getattr(made, "id", "") != given):
+        out.broken.add((name, given))
     return made
 
 
 def _with_type(item: Mapping, found: list[Diagnostic]) -> LocatedDict:
-    """The task's data; an unknown `type` is reported here and taken for `basic`."""
+    """The task's data with its `type`; one that is unknown is reported here."""
     data = item.data()
     given = item.get("type")
     if given is None or (isinstance(given, Scalar) and given.value in (None, "")):
-        if given is not None:
-            data = LocatedDict(item)
-            data.pop("type")
-        return data
+        inferred = next((t for key, t in _TYPE_OF.items() if item.get(key) is not None), "basic")
+        if inferred == "basic" and item.get("tasks") is not None:
+            span, hint = item.key_span("tasks"), "add `type: parallel`, or `type: composite`"
+            found.append(error("CZ304", "a task with `tasks` needs a `type`", span, hint))
+            inferred = "unknown"
+        return relocated({**data, "type": inferred}, item)
     if isinstance(given, Scalar) and given.value not in TASK_TYPES:
         near = nearest(str(given.value), TASK_TYPES)
         types = ", ".join(TASK_TYPES)
@@ -149,8 +170,7 @@ def _with_type(item: Mapping, found: list[Diagnostic]) -> LocatedDict:
                 f"did you mean `{near}`? the types are {types}" if near else f"types: {types}",
             )
         )
-        data = LocatedDict(item)
-        data["type"] = "unknown"
+        data = relocated({**data, "type": "unknown"}, item)
     return data
 
 
@@ -159,18 +179,67 @@ def _build(kind: type[N], data: LocatedDict, node: Mapping, found: list[Diagnost
         return kind.model_validate(data)
     except ValidationError as fault:
         errors = fault.errors(include_url=False, include_context=True)
-    faulty = set()
-    for detail in errors:
-        found.append(_diagnostic(detail, node, kind))
-        if detail["loc"]:
-            faulty.add(str(detail["loc"][0]))
-    remaining = LocatedDict(node)
-    remaining.clear()
-    remaining.update((key, value) for key, value in data.items() if key not in faulty)
-    try:
-        return kind.model_validate(remaining)
-    except ValidationError:
-        return None
+    found += [_diagnostic(d, node, kind) for d in errors if not _is_unresolved(d, node)]
+    for _ in range(_ROUNDS):
+        cuts = {_faulty(detail, data) for detail in errors}
+        stand_ins = _stand_ins(node, (d["loc"][0] for d in errors if d["type"] == "missing"))
+        remaining = relocated({**stand_ins, **_without(data, cuts)}, node)
+        if remaining == data:
+            break
+        data = remaining
+        try:
+            return kind.model_validate(data)
+        except ValidationError as fault:
+            errors = fault.errors(include_url=False, include_context=True)
+    return None
+
+
+def _stand_ins(node: Mapping, missing: Iterable[int | str]) -> dict[str, Any]:
+    """Values for what a noun lacks, so that the rest of it is checked."""
+    place = f"line-{node.span.line}-column-{node.span.column}"  # fits wherever an id does
+    known = {"id": place, "name": place, "instructions": place, "tasks": _PLACEHOLDER}
+    return {name: known[name] for name in map(str, missing) if name in known}
+
+
+Path = tuple[str | int, ...]
+
+
+def _faulty(detail: ErrorDetails, data: Any) -> Path:
+    """The path in the data of what an error is about: what lacks the field, if one is missing."""
+    path: list[str | int] = []
+    for step in detail["loc"]:
+        if isinstance(data, dict) and step in data:
+            path.append(step)
+            data = data[str(step)]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            path.append(step)
+            data = data[step]
+    return tuple(path)
+
+
+def _without(value: Any, cuts: set[Path], path: Path = ()) -> Any:
+    """`value` without the parts that `cuts` leads to; of the root only parts are taken away."""
+    if isinstance(value, LocatedDict):
+        kept = {
+            k: _without(v, cuts, (*path, k)) for k, v in value.items() if (*path, k) not in cuts
+        }
+        return relocated(kept, value.node)
+    if isinstance(value, list) and path:
+        pairs = [(i, item) for i, item in enumerate(value) if (*path, i) not in cuts]
+        return [_without(item, cuts, (*path, i)) for i, item in pairs]
+    return value
+
+
+def _is_unresolved(detail: ErrorDetails, node: Node) -> bool:
+    """Whether a field is missing because a reference could not be resolved."""
+    for step in detail["loc"]:
+        if isinstance(node, Mapping):
+            if any(name in node.entries for name in _DIRECTIVES):
+                return detail["type"] == "missing"
+            node = node.get(str(step)) or node
+        elif isinstance(node, Sequence) and isinstance(step, int):
+            node = node.items[step]
+    return False
 
 
 def _diagnostic(detail: ErrorDetails, node: Mapping, kind: type[Noun]) -> Diagnostic:
@@ -181,10 +250,10 @@ def _diagnostic(detail: ErrorDetails, node: Mapping, kind: type[Noun]) -> Diagno
     for step in detail["loc"]:
         if isinstance(place, Mapping):
             below = place.get(str(step))
+            if detail["type"] == "missing" and step == detail["loc"][-1]:
+                missing = str(step)
+                break
             if below is None:
-                if detail["type"] == "missing" and step == detail["loc"][-1]:
-                    missing = str(step)
-                    break
                 continue  # the tag of a union
             place = below
             path.append(str(step))
@@ -197,13 +266,15 @@ def _diagnostic(detail: ErrorDetails, node: Mapping, kind: type[Noun]) -> Diagno
         return error(
             "CZ302",
             f"{what} needs `{missing}`",
-            _head(place),
+            _missing_span(missing, place),
             _missing_hint(missing, place),
         )
     subject = f"`{name}`" if name else _KINDS[kind.__name__]
+    if detail["type"] == "duration":
+        reason, _, forms = str((detail.get("ctx") or {}).get("reason")).partition("; ")
+        return error("CZ305", f"{subject}: {reason}", place.span, forms or None)
     sentence, hint = _sentence(detail, place)
-    code = "CZ305" if detail["type"] == "duration" else "CZ301"
-    return error(code, f"{subject} {sentence}", place.span, hint)
+    return error("CZ301", f"{subject} {sentence}", place.span, hint)
 
 
 def _owner(detail: ErrorDetails, kind: type[Noun]) -> str:
@@ -215,11 +286,25 @@ def _owner(detail: ErrorDetails, kind: type[Noun]) -> str:
     return singular.get(names[-1], f"`{names[-1]}`")
 
 
+def _missing_span(name: str, place: Node) -> Span:
+    """The key without a value, or the one that looks like it, or else the first."""
+    if isinstance(place, Mapping):
+        key = name if name in place.keys else _look_alike(name, place)
+        if key is not None:
+            return place.key_span(key)
+    return _head(place)
+
+
 def _missing_hint(name: str, place: Node) -> str | None:
-    if not isinstance(place, Mapping):
-        return None
-    near = nearest(name, place.entries)
+    near = _look_alike(name, place)
     return f"`{near}` looks like it" if near else None
+
+
+def _look_alike(name: str, place: Node) -> str | None:
+    """The unknown key of a map that is nearest to a known one."""
+    if not isinstance(place, Mapping) or name in place.entries:
+        return None
+    return nearest(name, place.entries)
 
 
 def _head(node: Node) -> Span:
@@ -234,7 +319,8 @@ def _sentence(detail: ErrorDetails, place: Node) -> tuple[str, str | None]:
     context: dict[str, Any] = detail.get("ctx") or {}
     match detail["type"]:
         case "string_type":
-            return f"must be text, not {seen}", None
+            quotable = isinstance(place, Scalar) and place.value is not None
+            return f"must be text, not {seen}", "put it in quotes" if quotable else None
         case "int_type" | "int_from_float" | "int_parsing":
             return f"must be a whole number, not {seen}", None
         case "float_type" | "float_parsing":
@@ -242,7 +328,9 @@ def _sentence(detail: ErrorDetails, place: Node) -> tuple[str, str | None]:
         case "bool_type" | "bool_parsing":
             return f"must be true or false, not {seen}", _boolean_hint(place)
         case "dict_type" | "model_type" | "model_attributes_type":
-            return f"must be a map, not {seen}", None
+            # One of several forms: the others are names.
+            forms = "text or a map" if detail["loc"][-1:] == ("inline",) else "a map"
+            return f"must be {forms}, not {seen}", None
         case "list_type":
             return f"must be a list, not {seen}", "begin each item with `- `"
         case "literal_error":
@@ -257,11 +345,9 @@ def _sentence(detail: ErrorDetails, place: Node) -> tuple[str, str | None]:
                 "letters, digits and `_ / . -` only",
             )
         case "greater_than_equal":
-            return f"must be at least {context.get('ge')}, not {seen}", None
+            return f"must be at least {context.get('ge'):g}, not {_number(place)}", None
         case "less_than_equal":
-            return f"must be at most {context.get('le')}, not {seen}", None
-        case "duration":
-            return f"is no duration: {context.get('reason')}", None
+            return f"must be at most {context.get('le'):g}, not {_number(place)}", None
         case _:
             message = detail["msg"]
             return f"does not fit: {message[:1].lower()}{message[1:]}", None
@@ -287,6 +373,10 @@ def _boolean_hint(place: Node) -> str | None:
     return None
 
 
+def _number(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else _seen(node)
+
+
 def _seen(node: Node) -> str:
     """What stands there, for a message."""
     if isinstance(node, Scalar):
@@ -295,9 +385,9 @@ def _seen(node: Node) -> str:
         if isinstance(node.value, bool):
             return f"the boolean {str(node.value).lower()}"
         if isinstance(node.value, str):
-            text = node.value if len(node.value) <= 40 else node.value[:39] + "…"
-            return f'the text "{text}"'
-        return f"the number {node.value}"
+            text = " ".join(node.value.split())
+            return f'the text "{text if len(text) <= 40 else text[:39] + "…"}"'
+        return f"the number {node.text}"
     return f"a {node.kind}"
 
 
@@ -318,8 +408,19 @@ def unknown_keys(noun: Noun) -> Iterator[Diagnostic]:
                 noun.node.key_span(key),
                 f"did you mean `{near}`?" if near else None,
             )
-        for name in type(noun).model_fields:
+        for name, info in type(noun).model_fields.items():
+            if Seconds in get_args(info.annotation):
+                yield from _bare_seconds(noun, name)
             yield from _inside(getattr(noun, name, None))
+
+
+def _bare_seconds(noun: Noun, name: str) -> Iterator[Diagnostic]:
+    """A warning for a duration without its unit (§2.6)."""
+    node = noun.node.get(name)
+    if isinstance(node, Scalar) and type(node.value) in (int, float) and getattr(noun, name):
+        yield warning(
+            "CZ305", f"`{name}` is taken as {node.text} seconds", node.span, f"write `{node.text}s`"
+        )
 
 
 def _inside(value: Any) -> Iterator[Diagnostic]:

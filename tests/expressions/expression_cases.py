@@ -1,12 +1,14 @@
 """The text fixtures of tests/cases/expressions: read, compared, and with UPDATE_CASES=1 rewritten.
 
 A file holds sections, and a section a list of cases. A case has a `template` (or a `condition`),
-perhaps a `context` (a map, or the name of one in contexts.yaml), and what is expected of it:
+perhaps a `context` (a map, or the name of one in contexts.yaml, where the file's own name and
+`default` come by themselves), and what is expected of it:
 
     value   what `native` gives, `true` being no 1 and 1 no 1.0
     text    what `text` gives
     data    what `data` gives
-    reads   the reads, one a line, with `?` for a guarded one
+    reads   the paths it reads, as `.a.*.b start-end [guarded]`, `*` for what a run decides
+    uses    the functions it calls with their literal texts, as `f('a', 'b') start-end`
     error   `CODE start-end message | hint`, of whichever stage finds it
 """
 
@@ -20,10 +22,12 @@ import pytest
 import yaml
 
 from compozy_prefect.expressions import Template, TemplateError, parse, parse_condition
+from compozy_prefect.expressions.reads import Read
 
 CASES = Path(__file__).parent.parent / "cases" / "expressions"
 UPDATE = os.environ.get("UPDATE_CASES") == "1"
-ASPECTS = ("value", "text", "data", "reads")
+GIVEN = ("template", "condition", "context")
+ASPECTS = ("value", "text", "data", "reads", "uses")
 
 
 class _Loader(yaml.CSafeLoader):
@@ -54,15 +58,15 @@ def files() -> list[str]:
 def cases(file: str) -> list[Any]:
     """The cases of one file as pytest parameters."""
     return [
-        pytest.param(file, section, number, case, id=f"{file[:-5]}: {section} [{number}]")
+        pytest.param(file, case, id=f"{file[:-5]}: {section} [{number}]")
         for section, group in load(CASES / file).items()
         for number, case in enumerate(group)
     ]
 
 
-def seen(case: dict[str, Any]) -> dict[str, Any]:
+def seen(file: str, case: dict[str, Any]) -> dict[str, Any]:
     """What the engine makes of the case: the aspects it asks for, or the error that came out."""
-    context = case.get("context", "default")
+    context = case.get("context", file[:-5] if file[:-5] in CONTEXTS else "default")
     if isinstance(context, str):
         context = CONTEXTS[context]
     aspects = [a for a in ASPECTS if a in case] or ["value"]
@@ -88,19 +92,24 @@ def _aspect(template: Template, aspect: str, context: dict[str, Any]) -> Any:
         return template.text(context)
     if aspect == "data":
         return template.data(context)
-    return reads_as_lines(template)
+    if aspect == "reads":
+        return [_line(read) for read in template.reads]
+    return [f"{u.name}{u.texts or '()'} {u.start}-{u.end}" for u in template.uses]
 
 
-def reads_as_lines(template: Template) -> list[str]:
-    return [str(read) for read in template.reads]
+def _line(read: Read) -> str:
+    path = "".join(f".{'*' if segment is None else segment}" for segment in read.segments)
+    return f"{path} {read.start}-{read.end}{' guarded' if read.guarded else ''}"
 
 
-def rewrite(file: str, section: str, number: int, found: dict[str, Any]) -> None:
+def rewrite(file: str) -> None:
+    """Writes what the engine makes of every case as what is expected of it."""
     path = CASES / file
     sections = load(path)
-    case = sections[section][number]
-    kept = {k: v for k, v in case.items() if k in ("template", "condition", "context", "why")}
-    sections[section][number] = {**kept, **found}
+    for group in sections.values():
+        for i, case in enumerate(group):
+            kept = {k: v for k, v in case.items() if k in GIVEN}
+            group[i] = {**kept, **seen(file, case)}
     write(path, sections)
 
 
@@ -109,7 +118,7 @@ def write(path: Path, sections: dict[str, list[Any]]) -> None:
     head = "".join(x for x in path.read_text().splitlines(keepends=True) if x.startswith("# "))
     text = yaml.dump(sections, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     lines = text.splitlines(keepends=True)
-    path.write_text(head + "".join(f"\n{x}" if x[0] not in " -#" else x for x in lines).lstrip())
+    path.write_text(head + "".join(f"\n{x}" if x[0] not in " -#\n" else x for x in lines).lstrip())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -119,6 +128,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_data(self, data: Any) -> yaml.Node:
+        if isinstance(data, str) and not data.isprintable():
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style='"')
         node = super().represent_data(data)
         if isinstance(node, yaml.CollectionNode) and not _has_cases(data):
             node.flow_style = True

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
-from json import dumps as json_dumps
+import json
 from typing import Any
 
 import pytest
-from expression_cases import UPDATE, cases, files, rewrite, seen
+from expression_cases import GIVEN, UPDATE, cases, files, rewrite, seen
 
-dumps = partial(json_dumps, sort_keys=True)
+if UPDATE:
+    for name in files():
+        rewrite(name)
 
 
-@pytest.mark.parametrize(
-    ("file", "section", "number", "case"), [case for file in files() for case in cases(file)]
-)
-def test_case(file: str, section: str, number: int, case: dict[str, Any]) -> None:
-    found = seen(case)
-    if UPDATE:
-        rewrite(file, section, number, found)
-        return
-    wanted = {k: v for k, v in case.items() if k not in ("template", "condition", "context", "why")}
+@pytest.mark.parametrize(("file", "case"), [case for file in files() for case in cases(file)])
+def test_case(file: str, case: dict[str, Any]) -> None:
+    found = seen(file, case)
+    wanted = {aspect: value for aspect, value in case.items() if aspect not in GIVEN}
     assert found == wanted
-    assert dumps(found) == dumps(wanted)  # true is not 1, and 1 is not 1.0
+    assert _dumped(found) == _dumped(wanted)  # true is not 1, and 1 is not 1.0
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from compozy_prefect.compiler.checks.executors import executors
+from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
 from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.names import names
@@ -20,7 +21,16 @@ from compozy_prefect.diagnostics import Diagnostic
 
 Pass = Callable[[Project], Iterator[Diagnostic]]
 
-PASSES: tuple[Pass, ...] = (identities, names, executors, flow, schemas, templates, secrets)
+PASSES: tuple[Pass, ...] = (
+    identities,
+    names,
+    executors,
+    flow,
+    schemas,
+    templates,
+    fields,
+    secrets,
+)
 
 
 def check(project: Project) -> list[Diagnostic]:

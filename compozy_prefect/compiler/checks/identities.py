@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, Span, error
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping
 
@@ -36,6 +37,7 @@ def identities(project: Project) -> Iterator[Diagnostic]:
     for holder in holders:
         for kind in ("agents", "tools", "schemas"):
             yield from _unique(kind.removesuffix("s"), getattr(holder, kind))
+        yield from _one_default(getattr(holder, "models"))  # noqa: B009 - as below
         for agent in getattr(holder, "agents"):  # noqa: B009 - the holder is any noun
             yield from _unique("action", agent.actions)
 
@@ -62,6 +64,18 @@ def _unique(kind: str, nouns: Iterable[Noun]) -> Iterator[Diagnostic]:
             yield _duplicate(kind, name, span, seen[name])
         else:
             seen[name] = span
+
+
+def _one_default(models: Iterable[Model]) -> Iterator[Diagnostic]:
+    defaults = [model for model in models if model.default]
+    for other in defaults[1:]:
+        span = defaults[0].node.at("default").span
+        yield error(
+            "CZ306",
+            "two models are the default",
+            other.node.at("default").span,
+            f"the other one is at {span.file}:{span.line}; keep one of them",
+        )
 
 
 def _duplicate(kind: str, name: str, span: Span, first: Span) -> Diagnostic:

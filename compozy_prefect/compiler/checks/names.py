@@ -8,18 +8,23 @@ from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.scope import Scope, action_of, schema_name
 from compozy_prefect.diagnostics import Diagnostic, Span, error
 from compozy_prefect.language.models.agent import Agent, AgentSelector
-from compozy_prefect.language.models.task import Task
+from compozy_prefect.language.models.project import Workflow
+from compozy_prefect.language.models.task import Task, Transition
 from compozy_prefect.language.models.tool import ToolSelector
 from compozy_prefect.language.names import suggest
-from compozy_prefect.language.nodes import Mapping, Node, Scalar
+from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
 
 def names(project: Project) -> Iterator[Diagnostic]:
+    yield from _project_default(project)
     for checked in project.workflows:
         scope = checked.scope
         workflow = scope.workflow
         if workflow.config is not None:
             yield from _schema(workflow.node.at("config", "input"), workflow.config.input, scope)
+            yield from _next(
+                workflow.config.on_error, workflow.node.at("config", "on_error", "next"), scope
+            )
         for task in workflow.tasks:
             yield from _task(task, checked)
         seen = {id(agent): agent for agent in workflow.agents}
@@ -29,16 +34,33 @@ def names(project: Project) -> Iterator[Diagnostic]:
                 seen[id(agent)] = agent
         for agent in seen.values():
             yield from _agent(agent, scope)
-        for tool in scope.tools.values():
+        for tool in scope.tools_used():
             for name in ("input", "output"):
                 yield from _schema(tool.node.get(name), getattr(tool, name), scope)
+
+
+def _project_default(project: Project) -> Iterator[Diagnostic]:
+    """`config.on_error` of a project that stands for itself: a task that some workflow has."""
+    noun = project.loaded.project
+    scopes = [checked.scope for checked in project.workflows]
+    if noun is None or noun.config is None or isinstance(noun, Workflow):
+        return
+    transition = noun.config.on_error
+    target = transition.next if transition else None
+    if target and not any(target in s.tasks or s.is_broken("tasks", target) for s in scopes):
+        known = {name: None for scope in scopes for name in scope.tasks}
+        yield _unknown(
+            "CZ210", "task", target, noun.node.at("config", "on_error", "next").span, known
+        )
 
 
 def _task(task: Task, checked: Checked) -> Iterator[Diagnostic]:
     scope = checked.scope
     node = task.node
-    for name in ("on_success", "on_error"):
-        yield from _next(task, name, scope)
+    configured = task.config.on_error if task.config else None
+    yield from _next(task.on_success, node.at("on_success", "next"), scope)
+    yield from _next(task.on_error, node.at("on_error", "next"), scope)
+    yield from _next(configured, node.at("config", "on_error", "next"), scope)
     agent = scope.agent_of(task)
     named: object = task.agent.id if isinstance(task.agent, AgentSelector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
@@ -53,45 +75,56 @@ def _task(task: Task, checked: Checked) -> Iterator[Diagnostic]:
         yield from _schema(node.get(name), getattr(task, name), scope)
 
 
-def _next(task: Task, name: str, scope: Scope) -> Iterator[Diagnostic]:
-    transition = getattr(task, name)
-    target = transition.next if transition is not None else None
+def _next(given: Transition | None, node: Node, scope: Scope) -> Iterator[Diagnostic]:
+    target = given.next if given is not None else None
     if target and target not in scope.tasks and not scope.is_broken("tasks", target):
-        yield _unknown("CZ210", "task", target, task.node.at(name, "next").span, scope.tasks)
+        yield _unknown("CZ210", "task", target, node.span, scope.tasks)
 
 
 def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
-    if "{{" in name or action_of(agent, name) is not None or _has_broken_actions(agent):
+    if "{{" in name or action_of(agent, name) is not None or _is_given(agent, name):
         return
     known = [action.id for action in agent.actions]
     yield _unknown("CZ212", f"action of the agent `{agent.id}`", name, span, known)
 
 
-def _has_broken_actions(agent: Agent) -> bool:
-    """Whether the file gives actions that are missing here, since they could not be read."""
+def _is_given(agent: Agent, name: str) -> bool:
+    """Whether the file gives, or may give, an action that is missing here as it is faulty."""
     given = agent.node.get("actions")
-    return given is not None and not agent.actions and bool(given.data())
+    if not isinstance(given, Sequence):
+        return given is not None and given.data() is not None
+    known = {action.id for action in agent.actions}
+    ids = [item.get("id") if isinstance(item, Mapping) else None for item in given.items]
+    texts = [node.text if isinstance(node, Scalar) else "" for node in ids]
+    return any(text in ("", name) and text not in known for text in texts)
 
 
 def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
     for action in agent.actions:
         for name in ("input", "output"):
             yield from _schema(action.node.get(name), getattr(action, name), scope)
-    if scope.model_of(agent) is not None:
+    for tool in agent.tools:
+        named = tool.id if isinstance(tool, ToolSelector) else tool
+        builtin = isinstance(named, str) and named.startswith("cp__")
+        if not isinstance(named, str) or builtin or named in scope.tools:
+            continue
+        if not scope.is_broken("tools", named):
+            yield _unknown("CZ213", "tool", named, _tool_node(agent, named).span, scope.tools)
+    if scope.model_of(agent) is not None or scope.is_broken("models", ""):
         return
     if agent.model is not None:
         known = [f"{model.provider}:{model.model}" for model in scope.models]
+        known += [model.id for model in scope.models if model.id]
         yield _unknown("CZ214", "model", str(agent.model), agent.node.at("model").span, known)
-    elif agent.node.get("config") is None:
+    elif all(_absent(agent.node.get(name)) for name in ("config", "model")):
         span = agent.node.at("id").span
         if not scope.models:
-            if not any(kind == "models" for kind, _ in scope._broken):
-                yield error(
-                    "CZ214",
-                    f"the agent `{agent.id}` has no model, and the project has none",
-                    span,
-                    "add `models: [{provider: openai, model: gpt-4o}]`, or `config:` to the agent",
-                )
+            yield error(
+                "CZ214",
+                f"the agent `{agent.id}` has no model, and the project has none",
+                span,
+                "add `models: [{provider: openai, model: gpt-4o}]`, or `config:` to the agent",
+            )
         else:
             yield error(
                 "CZ214",
@@ -99,6 +132,19 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
                 span,
                 'name one with `model: "provider:model"`, or mark one with `default: true`',
             )
+
+
+def _tool_node(agent: Agent, name: str) -> Node:
+    given = agent.node.get("tools")
+    for item in given.items if isinstance(given, Sequence) else ():
+        node = item.get("id") if isinstance(item, Mapping) else item
+        if isinstance(node, Scalar) and node.text == name:
+            return node
+    return agent.node.at("tools")
+
+
+def _absent(node: Node | None) -> bool:
+    return node is None or (isinstance(node, Scalar) and node.value is None)
 
 
 def _schema(node: Node | None, given: object, scope: Scope) -> Iterator[Diagnostic]:

@@ -6,16 +6,29 @@ for any other jsonschema has the word, which takes a tenth of a second to import
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, error
 from compozy_prefect.language.names import nearest
-from compozy_prefect.language.nodes import Mapping, Node
+from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
-_TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+_KINDS = {
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "object": "a map",
+    "array": "a list",
+    "null": "null",
+}
+_TYPES = tuple(_KINDS)
 _TEXTS = {"title", "description", "format", "id", "$schema", "$comment", "contentMediaType"}
 _NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 _COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
@@ -26,10 +39,15 @@ def schemas(project: Project) -> Iterator[Diagnostic]:
     seen: set[int] = set()
     for checked in project.workflows:
         for node in _nodes(checked.scope):
-            if isinstance(node, Mapping) and id(node) not in seen:
-                seen.add(id(node))
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, Mapping):
                 if not _is_reference(node):
                     yield from _faults(node)
+            elif not (isinstance(node, Scalar) and isinstance(node.value, (str, bool, type(None)))):
+                message = f"a JSON Schema is a map, or the id of one, not a {node.kind}"
+                yield error("CZ502", message, node.span)
 
 
 def _nodes(scope: Scope) -> Iterator[Node | None]:
@@ -52,7 +70,7 @@ def _nodes(scope: Scope) -> Iterator[Node | None]:
         for action in agent.actions:
             yield action.node.get("input")
             yield action.node.get("output")
-    for tool in scope.tools.values():
+    for tool in scope.tools_used():
         yield tool.node.get("input")
         yield tool.node.get("output")
 
@@ -75,16 +93,61 @@ def _faults(node: Mapping) -> Iterator[Diagnostic]:
             continue
         seen.add(place)
         at = node.at(*place)
-        near = nearest(str(at.data()), _TYPES) if place[-1:] == ("type",) else None
         where = ".".join(str(step) for step in place)
+        if place[-1:] == ("type",):
+            yield from _wrong_type(at, where)
+            continue
+        yield error("CZ502", f"no valid JSON Schema: `{where}` {_sentence(fault, at)}", at.span)
+    yield from _patterns(node)
+
+
+def _wrong_type(node: Node, where: str) -> Iterator[Diagnostic]:
+    """`type` is none of the seven, or a list with one that is not."""
+    for one in node.items if isinstance(node, Sequence) else (node,):
+        name = one.data()
+        if name in _TYPES:
+            continue
+        near = nearest(name, _TYPES) if isinstance(name, str) else None
+        hint = f"did you mean `{near}`?" if near else f"the types are {', '.join(_TYPES)}"
         yield error(
-            "CZ502",
-            f"this is no valid JSON Schema: `{where}`: {_short(fault.message)}"
-            if where
-            else f"this is no valid JSON Schema: {_short(fault.message)}",
-            at.span,
-            f"did you mean `{near}`?" if near else None,
+            "CZ502", f"no valid JSON Schema: `{where}` cannot be {_shown(one)}", one.span, hint
         )
+
+
+def _sentence(fault: ValidationError, at: Node) -> str:
+    wanted: Any = fault.validator_value
+    if fault.validator == "type":
+        kinds = [wanted] if isinstance(wanted, str) else list(wanted)
+        return f"must be {' or '.join(_KINDS[kind] for kind in kinds)}, not {_shown(at)}"
+    if fault.validator == "minimum":
+        return f"must be at least {wanted}, not {_shown(at)}"
+    if fault.validator == "uniqueItems":
+        return "names something twice"
+    return f"is wrong: {_short(fault.message)}"
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Scalar):
+        return f'"{_short(node.value)}"' if isinstance(node.value, str) else node.text or "null"
+    return f"a {node.kind}"
+
+
+def _patterns(node: Node) -> Iterator[Diagnostic]:
+    """Regular expressions that do not compile, anywhere but in data."""
+    if isinstance(node, Mapping):
+        pattern = node.get("pattern")
+        if isinstance(pattern, Scalar) and isinstance(pattern.value, str):
+            try:
+                re.compile(pattern.value)
+            except re.error as fault:
+                message = f"no regular expression: {fault.msg} at character {(fault.pos or 0) + 1}"
+                yield error("CZ502", message, pattern.span)
+    if isinstance(node, (Mapping, Sequence)):
+        for key, below in (
+            enumerate(node.items) if isinstance(node, Sequence) else node.entries.items()
+        ):
+            if key not in ("default", "const", "enum", "examples", "example"):
+                yield from _patterns(below)
 
 
 def _short(message: str) -> str:

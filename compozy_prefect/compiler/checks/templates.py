@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.project import Checked, Project
@@ -12,6 +13,8 @@ from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import Template, parse, parse_condition
 from compozy_prefect.expressions.reads import Read, Use
 from compozy_prefect.language.names import nearest, suggest
+
+_FREQUENT = {"tasks", "workflow", "input", "output"}
 
 # Where a variable that is missing here can be seen, as a hint.
 _ELSEWHERE = {
@@ -31,7 +34,7 @@ def templates(project: Project) -> Iterator[Diagnostic]:
         judge = _Judge(checked)
         for place in places(checked.scope):
             yield from judge.place(place)
-        for tool in checked.scope.tools.values():
+        for tool in checked.scope.tools_used():
             for place in of_tool(tool):
                 yield from judge.place(place)
 
@@ -83,7 +86,8 @@ class _Judge:
     def _unknown_variable(
         self, read: Read, place: Place, name: str, visible: frozenset[str]
     ) -> Diagnostic:
-        near = nearest(name, sorted(visible))
+        # Of two equally near names the one that is wanted more often.
+        near = nearest(name, sorted(visible, key=lambda root: (root not in _FREQUENT, root)))
         hint = _ELSEWHERE.get(name) or (
             f"did you mean `.{near}`?"
             if near
@@ -131,15 +135,20 @@ class _Judge:
         if not readers or any(self._sequence.may_precede(name, reader) for reader in readers):
             return
         if readers == [name]:
+            if place.ended:
+                return
             hint = "in `outputs` the task's own result is `.output`"
             yield error("CZ313", f"the task `{name}` reads its own state", span, hint)
             return
         reader = readers[0]
+        hint = f"`{name}` comes after `{reader}`, or on another path; move it before"
+        if not self._sequence.explicit and name in self._sequence.failure.values():
+            hint = f"`{name}` runs only when the task fails whose `on_error` names it"
         yield error(
             "CZ313",
             f"the task `{name}` cannot have run when `{reader}` reads it",
             span,
-            f"`{name}` comes after `{reader}`, or on another path; move it before",
+            hint,
         )
 
     def _use(self, use: Use, place: Place) -> Iterator[Diagnostic]:
@@ -147,7 +156,9 @@ class _Judge:
             return
         name = use.texts[-1]
         if name not in self._scope.schemas and not self._scope.is_broken("schemas", name):
-            span = place.node.span_of(use.start, use.end)
+            text = str(place.node.value)
+            given = re.compile("(?<=['\"`])" + re.escape(name)).search(text, use.start, use.end)
+            span = place.node.span_of(*(given.span() if given else (use.start, use.end)))
             hint = suggest(name, self._scope.schemas, what="there are")
             yield error(
                 "CZ215", f"unknown schema: `{name}`", span, hint or "there is no schema at all"

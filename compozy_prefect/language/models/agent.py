@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from compozy_prefect.language.models.base import Data, Noun
+from compozy_prefect.language.models.base import Data, Noun, Variables
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.tool import ToolReference
 
@@ -49,7 +49,7 @@ class Agent(Noun):
     with_: dict[str, Any] = Field(
         default_factory=dict, alias="with", description="Defaults under the action's `with`."
     )
-    env: dict[str, str] = Field(default_factory=dict, description="Over the task's environment.")
+    env: Variables = Field(default_factory=dict, description="Over the task's environment.")
     tools: list[ToolReference] = Field(default_factory=list, description="Offered to the model.")
     mcps: list[Any] = Field(default_factory=list, description="MCP servers offered to the model.")
     memory: Data = Field(None, description="Conversations it reads and writes.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
-from compozy_prefect.language.nodes import Mapping
+from compozy_prefect.language.nodes import LocatedDict, Mapping, Scalar
 
 Data = Any
 """Anything YAML can say; text in it may hold templates."""
@@ -17,8 +18,8 @@ Data = Any
 class Noun(BaseModel):
     """A part of a project. Unknown keys are kept in `model_extra`, for the check that names them.
 
-    Types are strict, as in the original: `"3"` is no integer. Numbers are taken as text where
-    text is wanted (`version: 1.0`).
+    Types are strict, as in the original: `"3"` is no integer. Where text is wanted a number is
+    taken as it is written (`version: 1.10` is "1.10"), and a key without a value is not there.
     """
 
     model_config = ConfigDict(
@@ -27,7 +28,6 @@ class Noun(BaseModel):
         coerce_numbers_to_str=True,
         frozen=True,
         defer_build=True,
-        populate_by_name=True,
         protected_namespaces=(),
     )
 
@@ -36,16 +36,60 @@ class Noun(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _attach(cls, data: Any, handler: Any) -> Any:
-        made = handler(data)
-        node = getattr(data, "node", None)
-        if node is not None:
-            made._node = node
+        if not isinstance(data, LocatedDict):
+            return handler(data)
+        given = {key: value for key, value in data.items() if value is not None}
+        made = handler(_as_written(relocated(given, data.node), _texts(cls)))
+        made._node = data.node
         return made
 
     @property
     def node(self) -> Mapping:
         """Where it was written."""
         return self._node
+
+
+@cache
+def _texts(noun: type[Noun]) -> frozenset[str]:
+    """The keys whose value may be text."""
+    return frozenset(
+        info.alias or name
+        for name, info in noun.model_fields.items()
+        if _admits_text(info.annotation)
+    )
+
+
+def _admits_text(annotation: Any) -> bool:
+    if get_origin(annotation) in (dict, list):
+        return False
+    return annotation is str or any(_admits_text(part) for part in get_args(annotation))
+
+
+def _as_written(data: LocatedDict, texts: frozenset[str] | None = None) -> LocatedDict:
+    """`data` with the numbers under the keys `texts`, or all keys, as the file spells them."""
+    out = data
+    for key, value in data.items():
+        if type(value) in (int, float) and (texts is None or key in texts):
+            node = data.node.get(key)
+            if isinstance(node, Scalar):
+                out = relocated({**out, key: node.text}, data.node)
+    return out
+
+
+def relocated(data: dict[str, Any], node: Mapping) -> LocatedDict:
+    """Other data as that of a node: the values of its entries, changed."""
+    out = LocatedDict.__new__(LocatedDict)
+    out.update(data)
+    out.node = node
+    return out
+
+
+def _spelled(value: object) -> object:
+    return _as_written(value) if isinstance(value, LocatedDict) else value
+
+
+Variables = Annotated[dict[str, str], BeforeValidator(_spelled)]
+"""Names and texts, such as `env`."""
 
 
 _UNITS = {
@@ -67,13 +111,16 @@ _ENGLISH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+?)s?")
 _LONGEST = 100 * 365 * 86_400.0
 
 
+_FORMS = "write `30s`, `1h30m`, `500ms`, `7d` or `5 minutes`"
+
+
 def parse_duration(value: object) -> float:
     """Seconds of a duration (language.md §2.6): `1h30m`, `500ms`, `7d`, `30 seconds`, `0`.
 
     A bare integer is seconds. Raises ValueError with a sentence.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError("a duration is text such as `30s`, `1h30m` or `5 minutes`")
+        raise ValueError(f"a duration is text or a number; {_FORMS}")
     if isinstance(value, (int, float)):
         seconds = float(value)
     else:
@@ -100,7 +147,7 @@ def _from_text(text: str) -> float:
     english = _ENGLISH.fullmatch(lowered)
     if english and english[2] in _WORDS:
         return float(english[1]) * _UNITS[_WORDS[english[2]]]
-    raise ValueError(f"`{text}` is no duration; write `30s`, `1h30m`, `500ms`, `7d` or `5 minutes`")
+    raise ValueError(f"`{text}` is no duration; {_FORMS}")
 
 
 def _seconds(value: object) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from compozy_prefect.language.models.agent import Agent
-from compozy_prefect.language.models.base import Data, Noun
+from compozy_prefect.language.models.base import Data, Noun, Variables
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import ExecutionOptions, Task
 from compozy_prefect.language.models.tool import Tool
@@ -23,7 +23,7 @@ class WorkflowConfig(ExecutionOptions):
     """`config` of a workflow (§2.2)."""
 
     input: Data = Field(None, description="Schema of the workflow's input.")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment of its tasks.")
+    env: Variables = Field(default_factory=dict, description="Environment of its tasks.")
 
 
 class Shared(Noun):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from compozy_prefect.language.models.agent import AgentReference
-from compozy_prefect.language.models.base import Data, Noun, Seconds
+from compozy_prefect.language.models.base import Data, Noun, Seconds, Variables
 from compozy_prefect.language.models.tool import ToolReference
 
 TASK_TYPES = (
@@ -73,7 +73,7 @@ class Task(Noun):
     input: Data = Field(None, description="Schema of the rendered `with`.")
     output: Data = Field(None, description="Schema of the raw output.")
     outputs: dict[str, Any] | None = Field(None, description="Replaces the output; templates.")
-    env: dict[str, str] = Field(default_factory=dict, description="Over the workflow's.")
+    env: Variables = Field(default_factory=dict, description="Over the workflow's.")
     on_success: Transition | None = Field(None, description="What comes next.")
     on_error: Transition | None = Field(None, description="What comes after a failure.")
     final: bool = Field(False, description="The workflow ends after this task.")
@@ -86,3 +86,10 @@ class Task(Noun):
     action: str | None = Field(None, description="The action of the agent.")
     attachments: list[Any] = Field(default_factory=list, description="Images and files.")
     knowledge: Data = Field(None, description="Knowledge base binding.")
+
+    @property
+    def on_failure(self) -> Transition | None:
+        """`on_error`, or the one under `config` if only that says where to go."""
+        configured = self.config.on_error if self.config else None
+        own = self.on_error
+        return configured if configured and not (own and own.next) else own

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from compozy_prefect.language.models.base import Data, Noun, Seconds
+from compozy_prefect.language.models.base import Data, Noun, Seconds, Variables
 
 
 class Tool(Noun):
@@ -28,7 +28,7 @@ class Tool(Noun):
     input: Data = Field(None, description="Schema of its input.")
     output: Data = Field(None, description="Schema of its result.")
     with_: dict[str, Any] = Field(default_factory=dict, alias="with", description="Defaults.")
-    env: dict[str, str] = Field(default_factory=dict, description="Environment of the process.")
+    env: Variables = Field(default_factory=dict, description="Environment of the process.")
     timeout: Seconds | None = Field(None, description="60 seconds if not given.")
 
 
