@@ -9,13 +9,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of a file. Lines and columns count from 1 in characters; the end is exclusive.
 
     `file` is relative to the project's directory and uses forward slashes.
@@ -42,8 +41,7 @@ class SourceText:
         object.__setattr__(self, "lines", tuple(unified.split("\n")))
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One finding. `code` is stable and has a page in `compozy explain`."""
 
     code: str

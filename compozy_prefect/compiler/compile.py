@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compozy_prefect.compiler.checks import check as run_checks
 from compozy_prefect.compiler.checks.project import Project, project_of
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from compozy_prefect.compiler.plan import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedProject:
+class CheckedProject(NamedTuple):
     """A project with all that was found in it, in file order."""
 
     project: Project

@@ -7,7 +7,7 @@ that nothing is planned that was not checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from compozy_prefect.compiler import variables
 from compozy_prefect.compiler.scope import Scope
@@ -17,8 +17,7 @@ from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One text that may hold templates.
 
     `pointer` is its path in the plan of the workflow; below `agents` and `tools` with the id of the
@@ -48,7 +47,7 @@ _TASK_FIELDS: tuple[tuple[str, variables.Scope], ...] = (
 def places(scope: Scope) -> Iterator[Place]:
     """All places of a workflow, and of the agents and tools that it defines or uses."""
     workflow = scope.workflow
-    if workflow.config is not None and "_node" in (workflow.config.__pydantic_private__ or {}):
+    if workflow.config is not None and workflow.config.is_placed:
         yield from _leaves(workflow.config.node.get("env"), "workflow", ("env",))
     readers: dict[int, list[str]] = {}
     agents: dict[int, Agent] = {id(agent): agent for agent in workflow.agents}
@@ -73,7 +72,7 @@ def _of_task(task: Task, at: tuple[str | int, ...]) -> Iterator[Place]:
     for name, given in (("on_success", task.node.get("on_success")), ("on_error", failure)):
         if isinstance(given, Mapping):
             for place in _leaves(given.get("with"), "outputs", (*at, name, "with"), task, readers):
-                yield replace(place, ended=True)
+                yield place._replace(ended=True)
     action = task.node.get("action")
     if isinstance(action, Scalar) and isinstance(action.value, str):
         yield Place(action, "with", (*at, "agent", "action"), task, readers)
@@ -84,7 +83,7 @@ def _of_task(task: Task, at: tuple[str | int, ...]) -> Iterator[Place]:
 
 def _of_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
     for place in _inside_agent(agent, readers):
-        yield replace(place, owner=agent.node)
+        yield place._replace(owner=agent.node)
 
 
 def _inside_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
@@ -106,7 +105,7 @@ def of_tool(tool: Tool) -> Iterator[Place]:
     at = ("tools", tool.id)
     for name in ("with", "env", "config"):
         for place in _leaves(tool.node.get(name), "with", (*at, name)):
-            yield replace(place, owner=tool.node)
+            yield place._replace(owner=tool.node)
 
 
 def _leaves(

@@ -8,8 +8,7 @@ nothing is said of what is not known.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.checks.project import Checked
 from compozy_prefect.compiler.scope import action_of
@@ -41,8 +40,7 @@ _OPEN = {
 _SCALARS = {"string", "number", "integer", "boolean", "null"}
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """Where a path leaves what its schema allows, at segment `at` of those followed.
 
     `known` lists the fields there are; `kind` names a type that has none. `closed`: the schema

@@ -1,4 +1,4 @@
-"""Syntax tree → closures over plain data.
+"""Expressions of the syntax tree → closures over plain data.
 
 A template is compiled once and evaluated many times; a path of keys costs one look-up a key. The
 data are dicts, lists and scalars (or mappings that behave so); no attribute of a Python object is
@@ -8,12 +8,12 @@ ever read. Missing keys follow language.md §11.5, typing §11.4.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import fmod
 from typing import Any
 
 from compozy_prefect.errors import TemplateError
-from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT, MAX_STEPS, steps_of
+from compozy_prefect.expressions.effort import LIMIT, MAX_STEPS, steps_of
 from compozy_prefect.expressions.functions import (
     FUNCTIONS,
     Environment,
@@ -22,34 +22,24 @@ from compozy_prefect.expressions.functions import (
     arrange,
     compare,
     equal,
-    to_text,
     truth,
 )
 from compozy_prefect.expressions.functions.contract import MAX_TEXT
 from compozy_prefect.expressions.functions.values import sorted_keys
+from compozy_prefect.expressions.members import describe, has, member, quoted
 from compozy_prefect.expressions.nodes import (
     Arguments,
-    Assign,
     Binary,
-    Break,
     Call,
     Choice,
-    Continue,
-    Define,
     Each,
-    If,
-    Invoke,
     Key,
     ListOf,
     Literal,
     Node,
     Not,
-    Output,
     Path,
-    Range,
     Subscript,
-    Text,
-    With,
 )
 from compozy_prefect.language.names import nearest
 
@@ -58,8 +48,6 @@ ARITY = "CZ404"
 MISSING = "CZ405"
 FUNCTION = "CZ406"
 UNDECLARED = "CZ408"
-
-MAX_TEMPLATE_DEPTH = 40
 
 Value = Any
 Context = Mapping[str, Value]
@@ -82,22 +70,16 @@ class Frame:
 
 
 Expression = Callable[[Frame], Value]
-Pairs = Iterable[tuple[Value, Value]]
-# Returns None, or BREAK or CONTINUE of the loop around it.
-Statement = Callable[[Frame, list[str]], object]
-BREAK, CONTINUE = object(), object()
 # What a look-up raises that finds nothing.
 _ABSENT = (KeyError, TypeError, IndexError)
 
 
-class Compiler:
-    """Compiles the body of one template. `slots` is known once that is done."""
+class ExpressionCompiler:
+    """Compiles the expressions of one template. `slots` is known once that is done."""
 
     def __init__(self, template: str) -> None:
         self._template = template
         self._scopes: list[dict[str, int]] = [{}]
-        self._defined: dict[str, tuple[Statement, int]] = {}
-        self._invoked: list[Invoke] = []
         # Whether the dot, and `$`, are the context, so that their first segment is a variable.
         self._at_root = True
         self._in_define = False
@@ -107,89 +89,6 @@ class Compiler:
         return TemplateError(
             message, code=code, template=self._template, start=node.start, end=node.end, hint=hint
         )
-
-    # Statements
-
-    def template(self, nodes: Sequence[Node]) -> Statement:
-        """A whole template: `body`, and every template that it invokes is defined in it."""
-        body = self.body(nodes)
-        for node in self._invoked:
-            if node.name not in self._defined:
-                near = nearest(node.name, list(self._defined))
-                raise self.fault(
-                    node,
-                    UNDECLARED,
-                    f'no template is defined as "{node.name}"',
-                    f'did you mean "{near}"?' if near else "write `{{ define … }}` for it",
-                )
-        return body
-
-    def body(self, nodes: Sequence[Node]) -> Statement:
-        for node in nodes:
-            if isinstance(node, Define):
-                self._define(node)
-        steps = [self._statement(node) for node in nodes if not isinstance(node, Define)]
-        if len(steps) == 1:
-            return steps[0]
-
-        def run(frame: Frame, out: list[str]) -> object:
-            for step in steps:
-                signal = step(frame, out)
-                if signal is not None:
-                    return signal
-            return None
-
-        return run
-
-    def _statement(self, node: Node) -> Statement:
-        if isinstance(node, Text):
-            return self._literal_text(node)
-        if isinstance(node, Output):
-            return self._output(node)
-        if isinstance(node, Assign):
-            return self._assign(node)
-        if isinstance(node, If):
-            return self._if(node)
-        if isinstance(node, With):
-            return self._with(node)
-        if isinstance(node, Range):
-            return self._range(node)
-        if isinstance(node, Break):
-            return lambda frame, out: BREAK
-        if isinstance(node, Continue):
-            return lambda frame, out: CONTINUE
-        assert isinstance(node, Invoke)
-        return self._invoke(node)
-
-    def _literal_text(self, node: Text) -> Statement:
-        text, size = node.value, len(node.value)
-
-        def run(frame: Frame, out: list[str]) -> None:
-            frame.size += size
-            if frame.size > MAX_OUTPUT:
-                raise self._overflow(node)
-            out.append(text)
-
-        return run
-
-    def _output(self, node: Output) -> Statement:
-        value_of = self.expression(node.value)
-
-        def run(frame: Frame, out: list[str]) -> None:
-            value = value_of(frame)
-            try:
-                text = value if type(value) is str else to_text(value)
-            except FunctionError as fault:
-                raise self.fault(node.value, FUNCTION, str(fault)) from None
-            frame.size += len(text)
-            if frame.size > MAX_OUTPUT:
-                raise self._overflow(node)
-            out.append(text)
-
-        return run
-
-    def _overflow(self, node: Node) -> TemplateError:
-        return self.fault(node, LIMIT, f"the text grows beyond {MAX_OUTPUT:,} characters")
 
     def _declare(self, name: str) -> int:
         slot = self.slots
@@ -208,109 +107,6 @@ class Compiler:
             f"declare it with `{{{{ ${name} := … }}}}` before, in the same block",
         )
 
-    def _assign(self, node: Assign) -> Statement:
-        value = self.expression(node.value)
-        slot = self._declare(node.name) if node.declares else self._slot(node.name, node)
-
-        def run(frame: Frame, out: list[str]) -> None:
-            frame.slots[slot] = value(frame)
-
-        return run
-
-    def _scoped(self, nodes: Sequence[Node], at_root: bool) -> Statement:
-        was = self._at_root
-        self._at_root = was and at_root
-        self._scopes.append({})
-        body = self.body(nodes)
-        self._scopes.pop()
-        self._at_root = was
-        return body
-
-    def _if(self, node: If) -> Statement:
-        condition = self.expression(node.condition, guarded=True)
-        self._scopes.append({})
-        slot = self._declare(node.variable) if node.variable is not None else None
-        body = self._scoped(node.body, True)
-        otherwise = self._scoped(node.otherwise, True)
-        self._scopes.pop()
-
-        def run(frame: Frame, out: list[str]) -> object:
-            value = condition(frame)
-            if slot is not None:
-                frame.slots[slot] = value
-            return body(frame, out) if truth(value) else otherwise(frame, out)
-
-        return run
-
-    def _with(self, node: With) -> Statement:
-        value_of = self.expression(node.value, guarded=True)
-        self._scopes.append({})
-        slot = self._declare(node.variable) if node.variable is not None else None
-        body = self._scoped(node.body, False)
-        otherwise = self._scoped(node.otherwise, True)
-        self._scopes.pop()
-
-        def run(frame: Frame, out: list[str]) -> object:
-            value = value_of(frame)
-            if slot is not None:
-                frame.slots[slot] = value
-            if not truth(value):
-                return otherwise(frame, out)
-            outer, frame.dot = frame.dot, value
-            signal = body(frame, out)
-            frame.dot = outer
-            return signal
-
-        return run
-
-    def _range(self, node: Range) -> Statement:
-        items_of = self.expression(node.items, guarded=True)
-        self._scopes.append({})
-        key_slot = self._declare(node.key_variable) if node.key_variable is not None else None
-        item_slot = self._declare(node.value_variable) if node.value_variable is not None else None
-        body = self._scoped(node.body, False)
-        self._scopes.pop()
-        otherwise = self._scoped(node.otherwise, True)
-
-        def run(frame: Frame, out: list[str]) -> object:
-            items = items_of(frame)
-            pairs = self._pairs(node, items, frame)
-            if pairs is None:
-                return otherwise(frame, out)
-            outer = frame.dot
-            for key, item in pairs:
-                frame.steps += 1
-                if frame.steps > MAX_STEPS:
-                    raise self._exhausted(node)
-                if key_slot is not None:
-                    frame.slots[key_slot] = key
-                if item_slot is not None:
-                    frame.slots[item_slot] = item
-                frame.dot = item
-                if body(frame, out) is BREAK:
-                    break
-            frame.dot = outer
-            return None
-
-        return run
-
-    def _pairs(
-        self, node: Range, items: Value, frame: Frame
-    ) -> Iterable[tuple[Value, Value]] | None:
-        """Keys and elements in their order, lazily; None where there are none."""
-        if not items:
-            return None
-        if isinstance(items, (list, tuple)):
-            return enumerate(items)
-        if isinstance(items, dict):
-            self.step(frame, node, steps_of("range", [items]))
-            return [(key, items[key]) for key in sorted_keys(items)]
-        if isinstance(items, int) and not isinstance(items, bool):
-            return ((i, i) for i in range(items)) if items > 0 else None
-        raise self.fault(
-            node.items, FUNCTION, f"`range` needs a list or a map and got {_describe(items)}"
-        )
-
     def step(self, frame: Frame, node: Node, steps: int = 1) -> None:
         frame.steps += steps
         if frame.steps > MAX_STEPS:
@@ -318,33 +114,6 @@ class Compiler:
 
     def _exhausted(self, node: Node) -> TemplateError:
         return self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
-
-    def _define(self, node: Define) -> None:
-        inner = Compiler(self._template)
-        inner._at_root = False
-        inner._in_define = True
-        inner._defined = self._defined
-        inner._invoked = self._invoked
-        body = inner.body(node.body)
-        self._defined[node.name] = (body, inner.slots)
-
-    def _invoke(self, node: Invoke) -> Statement:
-        value_of = self.expression(node.value) if node.value is not None else None
-        self._invoked.append(node)
-
-        def run(frame: Frame, out: list[str]) -> None:
-            body, slots = self._defined[node.name]
-            if frame.depth >= MAX_TEMPLATE_DEPTH:
-                raise self.fault(node, LIMIT, f'the template "{node.name}" invokes itself for ever')
-            self.step(frame, node)
-            value = value_of(frame) if value_of is not None else None
-            inner = Frame(value, frame.environment, slots)  # `$` is the argument in a template
-            inner.steps, inner.size, inner.depth = frame.steps, frame.size, frame.depth + 1
-            body(inner, out)
-            frame.environment = inner.environment
-            frame.steps, frame.size = inner.steps, inner.size
-
-        return run
 
     # Expressions
 
@@ -418,7 +187,7 @@ class Compiler:
             raise self.fault(
                 node,
                 FUNCTION,
-                f"`{node.op}` does not fit {_describe(a)} and {_describe(b)}",
+                f"`{node.op}` does not fit {describe(a)} and {describe(b)}",
             )
 
         return run
@@ -441,7 +210,7 @@ class Compiler:
             if isinstance(items, dict):
                 items = sorted_keys(items)
             if not isinstance(items, (list, tuple, type(None))):
-                message = f"`{node.kind}` needs a list or a map and got {_describe(items)}"
+                message = f"`{node.kind}` needs a list or a map and got {describe(items)}"
                 raise self.fault(node.items, FUNCTION, message)
             results = []
             for item in items or ():
@@ -633,21 +402,21 @@ class Compiler:
                 key: Value = (
                     subscript(frame) if subscript is not None else segment.name  # type: ignore[union-attr]
                 )
-                if at_root and i == 0 and isinstance(value, Mapping) and not _has(value, key):
+                if at_root and i == 0 and isinstance(value, Mapping) and not has(value, key):
                     raise self._unknown_variable(segment, key, value)
                 if at_root and i == 1 and _names(node, 0) == "tasks" and isinstance(value, Mapping):
-                    if not _has(value, key):
+                    if not has(value, key):
                         raise self._unknown_task(segment, key, value)
                     if value[key] is None:
                         return None  # known, and did not run (§11.3)
-                found, member, why = _member(value, key)
+                found, inner, why = member(value, key)
                 if found:
-                    value, passed = member, key
+                    value, passed = inner, key
                     continue
                 if guarded or (why is None and i == last):
                     return None
                 if value is None and i > 0:
-                    raise self._missing(node, i - 1, key, f"{_quoted(passed)} is null")
+                    raise self._missing(node, i - 1, key, f"{quoted(passed)} is null")
                 raise self._missing(node, i, key, why)
             return value
 
@@ -656,7 +425,7 @@ class Compiler:
     def _missing(self, node: Path, i: int, key: Value, why: str | None) -> TemplateError:
         path = self._template[node.start : node.end]
         segment = node.segments[i]
-        message = f"path {path}: {why or f'{_quoted(key)} not found'}"
+        message = f"path {path}: {why or f'{quoted(key)} not found'}"
         return TemplateError(
             message,
             code=MISSING,
@@ -669,7 +438,7 @@ class Compiler:
     def _unknown_variable(self, segment: Node, key: Value, value: Context) -> TemplateError:
         names = sorted(map(str, value))
         near = nearest(key, names) if isinstance(key, str) else None
-        shown = f"`.{key[:60]}`" if isinstance(key, str) else _describe(key)
+        shown = f"`.{key[:60]}`" if isinstance(key, str) else describe(key)
         known = ", ".join(f".{name}" for name in names) or "none"
         hint = f"did you mean `.{near}`?" if near else f"available here: {known}"
         return self.fault(segment, UNKNOWN_VARIABLE, f"unknown variable {shown}", hint)
@@ -677,7 +446,7 @@ class Compiler:
     def _unknown_task(self, segment: Node, key: Value, tasks: Context) -> TemplateError:
         names = sorted(map(str, tasks))
         near = nearest(key, names) if isinstance(key, str) else None
-        shown = f"`{key[:60]}`" if isinstance(key, str) else _describe(key)
+        shown = f"`{key[:60]}`" if isinstance(key, str) else describe(key)
         hint = f"did you mean `{near}`?" if near else f"tasks: {', '.join(names) or 'none'}"
         return self.fault(segment, MISSING, f"unknown task {shown}", hint)
 
@@ -685,35 +454,6 @@ class Compiler:
 def _names(node: Path, i: int) -> str | int | None:
     segment = node.segments[i]
     return segment.name if isinstance(segment, Key) else None
-
-
-def _has(value: Context, key: Value) -> bool:
-    return isinstance(key, str) and key in value
-
-
-def _member(value: Value, key: Value) -> tuple[bool, Value, str | None]:
-    """Whether `value` has `key`, what stands there, and else why it cannot have it.
-
-    A reason of None means a plain missing key of a map, which is lenient as the last segment.
-    """
-    if isinstance(value, Mapping):
-        for name in (key, str(key)):
-            if isinstance(name, str) and name in value:
-                return True, value[name], None
-        return False, None, None
-    if value is None:
-        return False, None, f"{_quoted(key)} is read from null"
-    if isinstance(value, (list, tuple)):
-        if isinstance(key, int) and not isinstance(key, bool):
-            if 0 <= key < len(value):
-                return True, value[key], None
-            return False, None, f"index {key} is out of range of a list of {len(value)}"
-        return False, None, f"a list has no key {_quoted(key)}"
-    return False, None, f"{_describe(value)} has no key {_quoted(key)}"
-
-
-def _quoted(key: Value) -> str:
-    return f'"{str(key)[:40]}"' if isinstance(key, (str, int)) else _describe(key)
 
 
 def _is_number(value: Value) -> bool:
@@ -739,17 +479,3 @@ _ARITHMETIC: dict[str, Callable[[Value, Value], Value]] = {
     "/": _quotient,
     "%": _remainder,
 }
-
-
-def _describe(value: Value) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return f"the boolean {str(value).lower()}"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}"
-    if isinstance(value, Mapping):
-        return "a map"
-    return "a list" if isinstance(value, (list, tuple)) else type(value).__name__

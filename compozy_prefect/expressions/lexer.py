@@ -6,9 +6,8 @@ Offsets count characters from the start of the template, so that every token can
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from compozy_prefect.errors import TemplateError
 
@@ -20,8 +19,7 @@ MAX_TOKENS = 20_000  # in one template; text between the actions does not count
 Kind = Literal["field", "dot", "var", "ident", "string", "number", "op", "end"]
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """`spaced` says whether white space stands before it: `.x[0]` and `f .x [0]` differ."""
 
     kind: Kind
@@ -31,8 +29,7 @@ class Token:
     spaced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of text (`tokens` is None), or one `{{ … }}`. `trimmed`: it had a trim marker."""
 
     text: str

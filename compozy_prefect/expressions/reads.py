@@ -7,7 +7,7 @@ out; `$.path` is not. `index .tasks "a-b"` counts as the path it stands for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compozy_prefect.expressions.nodes import (
     Binary,
@@ -27,8 +27,7 @@ from compozy_prefect.expressions.nodes import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A path from the root of the context: `.tasks.a.output` is `("tasks", "a", "output")`.
 
     None stands for a segment that is only known when it runs. `starts` gives the offset of each
@@ -42,8 +41,7 @@ class Read:
     guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A function and its literal text arguments: `validateSchema('ticket')`."""
 
     name: str

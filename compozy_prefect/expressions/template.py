@@ -11,7 +11,7 @@ from typing import Any
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions.conditions import parse_expression
 from compozy_prefect.expressions.effort import LIMIT
-from compozy_prefect.expressions.evaluate import FUNCTION, Compiler, Expression, Frame, Statement
+from compozy_prefect.expressions.evaluate import FUNCTION, Expression, ExpressionCompiler, Frame
 from compozy_prefect.expressions.functions import (
     FUNCTIONS,
     REFUSED,
@@ -35,6 +35,7 @@ from compozy_prefect.expressions.nodes import (
 )
 from compozy_prefect.expressions.parser import parse_template
 from compozy_prefect.expressions.reads import Read, Use, reads_of
+from compozy_prefect.expressions.statements import Compiler, Statement
 from compozy_prefect.expressions.syntax import LAZY
 from compozy_prefect.language.names import nearest
 
@@ -93,7 +94,7 @@ class Template:
     def _expression(self) -> tuple[Expression, int] | None:
         if self.whole is None:
             return None
-        compiler = Compiler(self.text_of)
+        compiler = ExpressionCompiler(self.text_of)
         try:
             return compiler.expression(self.whole, self._guarded), compiler.slots
         except RecursionError:

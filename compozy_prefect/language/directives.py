@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Span, error
 from compozy_prefect.language import selectors
@@ -29,8 +29,7 @@ class Broken(Exception):
         self.diagnostic = error(code, message, at if isinstance(at, Span) else at.span, hint)
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """`scope::path` with its merge options.
 
     `origin` is the scalar it is written in, `offset` where the path starts in its text.
@@ -81,7 +80,7 @@ def parse_ref(value: Scalar) -> Reference:
     text = _text(value, "$ref")
     text, options, ignored = _split_options(value, text)
     reference = _reference(value, text, 0, options, _REF_EXAMPLE)
-    return replace(reference, ignored=ignored) if ignored else reference
+    return reference._replace(ignored=ignored) if ignored else reference
 
 
 def parse_use(value: Scalar) -> tuple[str, Scalar, Reference]:
@@ -97,7 +96,7 @@ def parse_use(value: Scalar) -> tuple[str, Scalar, Reference]:
         span = value.span_of(*match.span("kind"))
         raise Broken("CZ203", f'$use knows no "{kind}"', span, listed(kind, KINDS))
     reference = _reference(value, match["body"], match.start("body"), options, _USE_EXAMPLE)
-    return kind, value, replace(reference, ignored=ignored) if ignored else reference
+    return kind, value, reference._replace(ignored=ignored) if ignored else reference
 
 
 def _text(value: Scalar, name: str) -> str:

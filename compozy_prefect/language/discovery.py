@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText, Span, error, warning
 from compozy_prefect.errors import UsageError
@@ -24,8 +25,7 @@ _YAML = (".yaml", ".yml")
 _MAX_SEARCHED = 2000  # directory entries looked at for the name of a missing file
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One file of the project. `name` is relative to the root, with forward slashes."""
 
     name: str

@@ -6,9 +6,8 @@ project is executed, no process is started and no socket is opened.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText
 from compozy_prefect.language.discovery import Discovery, Document, discover
@@ -18,8 +17,7 @@ from compozy_prefect.language.references import Scopes, resolve
 from compozy_prefect.language.typed import Typed, typed
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedWorkflow:
+class LoadedWorkflow(NamedTuple):
     """A workflow and the file it stands in. `broken` holds (list, id) of what is left out."""
 
     file: str
@@ -27,8 +25,7 @@ class LoadedWorkflow:
     broken: frozenset[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A project as read.
 
     `project` is None when its file is no YAML map. `env` is its `.env` file, `sources` the text

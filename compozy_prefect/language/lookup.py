@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language import directives, selectors
@@ -23,8 +23,7 @@ _DOCUMENTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scopes:
+class Scopes(NamedTuple):
     """What `local::`, `global::` and `resource::` look into.
 
     `global_` is None in a project of one file: there `global::` is that file too (§1.3). The

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
@@ -25,8 +25,7 @@ class Collision(Exception):
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """How to merge; `strategy` None means the default of the kind that is merged."""
 
     strategy: str | None = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence, Value
 
@@ -26,8 +26,7 @@ class Malformed(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A member of a map, or the position of an item in a list."""
 
     name: str
@@ -35,16 +34,14 @@ class Key:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Each:
+class Each(NamedTuple):
     """`#`: the length of a list, or in front of other steps all its items."""
 
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Test:
+class Test(NamedTuple):
     """One comparison of a condition: `path op literal`."""
 
     path: tuple[str, ...]
@@ -57,8 +54,7 @@ class Test:
         return f"{'.'.join(self.path)} {self.op} {shown}"
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """`#(…)`, the first item that matches, or `#(…)#`, all of them; any of `tests`' rows."""
 
     tests: tuple[tuple[Test, ...], ...]
@@ -73,8 +69,7 @@ class Query:
 Step = Key | Each | Query
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(NamedTuple):
     """`step` has nothing to lead to in `node`."""
 
     step: Step

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -86,18 +87,17 @@ def typed(root: Mapping, kind: type[Project] | type[Workflow]) -> Typed:
             ]
     if "tasks" in kind.model_fields:
         if isinstance(root.get("tasks"), Sequence) or _value(root.get("tasks")) is None:
-            shell["tasks"] = _PLACEHOLDER  # the real ones are built above, one by one
+            shell["tasks"] = _PLACEHOLDER  # not empty: the real ones are built above, one by one
         out.diagnostics += _no_tasks(root)
     made = _build(kind, shell, root, out.diagnostics) or kind.model_construct()
     if "tasks" in kind.model_fields:
         parts.setdefault("tasks", [])
-    out.noun = made.model_copy(update=parts)
-    out.noun._node = root
+    out.noun = made.model_copy(update=parts).placed(root)
     out.diagnostics += unknown_keys(out.noun)
     return out
 
 
-_PLACEHOLDER = [Task.model_construct(id="placeholder")]
+_PLACEHOLDER: list[Any] = [{}]
 
 # Without a part the one that holds it may not fit either, up to the field of the noun.
 _ROUNDS = 10
@@ -397,10 +397,11 @@ def unknown_keys(noun: Noun) -> Iterator[Diagnostic]:
         return  # the fields of the other types are not known here
     if not isinstance(noun, NamedSchema):
         fields = {info.alias or name: name for name, info in type(noun).model_fields.items()}
+        kept = noun.sections if isinstance(noun, Project) else frozenset()
         for key in noun.model_extra or {}:
-            if key.startswith("$"):
+            if key.startswith("$") or key in kept:
                 continue
-            near = nearest(key, fields)
+            near = nearest(key, [*fields, *kept])
             kind = _KINDS.get(type(noun).__name__, "this")
             yield warning(
                 "CZ303",
@@ -408,10 +409,20 @@ def unknown_keys(noun: Noun) -> Iterator[Diagnostic]:
                 noun.node.key_span(key),
                 f"did you mean `{near}`?" if near else None,
             )
-        for name, info in type(noun).model_fields.items():
-            if Seconds in get_args(info.annotation):
-                yield from _bare_seconds(noun, name)
-            yield from _inside(getattr(noun, name, None))
+        given = noun.model_fields_set
+        for name, is_duration in _fields(type(noun)):
+            if name in given:
+                if is_duration:
+                    yield from _bare_seconds(noun, name)
+                yield from _inside(getattr(noun, name))
+
+
+@cache
+def _fields(kind: type[Noun]) -> tuple[tuple[str, bool], ...]:
+    """The fields of a noun, and whether each is a duration."""
+    return tuple(
+        (name, Seconds in get_args(info.annotation)) for name, info in kind.model_fields.items()
+    )
 
 
 def _bare_seconds(noun: Noun, name: str) -> Iterator[Diagnostic]:
@@ -425,7 +436,7 @@ def _bare_seconds(noun: Noun, name: str) -> Iterator[Diagnostic]:
 
 def _inside(value: Any) -> Iterator[Diagnostic]:
     if isinstance(value, Noun):
-        if "_node" in (value.__pydantic_private__ or {}):
+        if value.is_placed:
             yield from unknown_keys(value)
     elif isinstance(value, list):
         for item in value:

@@ -110,7 +110,7 @@ def runs(template: Template, text: str) -> None:
 @example("{{ .[.list] }}")
 @example("{{$x:=.a}}{{$x.b}}")
 @example("{{" + "{{" * 50)
-@example("{{ required \"\" nil }}")
+@example('{{ required "" nil }}')
 def test_any_text_is_a_template_or_an_error(text: str) -> None:
     try:
         template = parse(text)
@@ -287,11 +287,7 @@ def test_what_is_written_is_what_is_parsed(tree: Node) -> None:
 
 
 json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(-(2**53), 2**53)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )

@@ -49,7 +49,7 @@ def _place(place: Place, shapes: Shapes) -> Iterator[Diagnostic]:
     task = place.task if place.sees == "outputs" else None
     if task is not None and place.pointer[2] == "on_error":
         return  # what a failed task leaves behind has no schema
-    ended = task is not None and place.pointer[2] == "on_success"
+    ended = place.ended
 
     def origin(segments: tuple[Segment, ...]) -> tuple[Schema, int]:
         return shapes.at(segments, task, ended=ended)

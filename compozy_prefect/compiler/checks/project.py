@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.compiler.sequence import Sequence, sequence
 from compozy_prefect.language.load import Loaded
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A workflow, ready to be judged or lowered."""
 
     scope: Scope
     sequence: Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     loaded: Loaded
     workflows: tuple[Checked, ...]
 

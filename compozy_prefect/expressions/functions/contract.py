@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 MAX_TEXT = 1 << 20
 """Most characters a function may make; inputs may be longer."""
@@ -51,8 +51,7 @@ class Environment:
     """Value and schema id to the validated value; raises what the run should see."""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A function and how the evaluator calls it."""
 
     name: str
@@ -181,8 +180,7 @@ def from_octets(value: bytes) -> str:
 
 def aliases(function: Function, *names: str) -> Iterable[Function]:
     """The function under its own and other names; the first name stays in its messages."""
-    from dataclasses import replace
-
+    
     yield function
     for name in names:
-        yield replace(function, name=name)
+        yield function._replace(name=name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
 from compozy_prefect.language.nodes import LocatedDict, Mapping, Scalar
@@ -31,7 +31,14 @@ class Noun(BaseModel):
         protected_namespaces=(),
     )
 
-    _node: Mapping = PrivateAttr()
+    # A slot, not a private attribute of pydantic: the checks look here for every place they judge.
+    __slots__ = ("node",)
+    if TYPE_CHECKING:
+
+        @property
+        def node(self) -> Mapping:
+            """Where it was written."""
+            ...
 
     @model_validator(mode="wrap")
     @classmethod
@@ -40,13 +47,17 @@ class Noun(BaseModel):
             return handler(data)
         given = {key: value for key, value in data.items() if value is not None}
         made = handler(_as_written(relocated(given, data.node), _texts(cls)))
-        made._node = data.node
-        return made
+        return made.placed(data.node)
+
+    def placed(self, node: Mapping) -> Self:
+        """The noun, which from now on says that it was written at `node`."""
+        object.__setattr__(self, "node", node)
+        return self
 
     @property
-    def node(self) -> Mapping:
-        """Where it was written."""
-        return self._node
+    def is_placed(self) -> bool:
+        """Whether it was read from a file, and not filled in as a default."""
+        return hasattr(self, "node")
 
 
 @cache

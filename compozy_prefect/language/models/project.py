@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Data, Noun, Variables
-from compozy_prefect.language.models.model import Model
-from compozy_prefect.language.models.task import ExecutionOptions, Task
-from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.models.task import ExecutionOptions
+
+if TYPE_CHECKING:
+    from compozy_prefect.language.models.agent import Agent
+    from compozy_prefect.language.models.model import Model
+    from compozy_prefect.language.models.task import Task
+    from compozy_prefect.language.models.tool import Tool
+
+    Schemas = list["NamedSchema"]
+    Models = list[Model]
+    Agents = list[Agent]
+    Tools = list[Tool]
+    Tasks = list[Task]
+else:
+    # `typed` builds the nouns in these lists one by one, so that one fault hides no other. Pydantic
+    # would compile them once more as parts of the whole, which is half of its time at start-up.
+    Schemas = Models = Agents = Tools = Tasks = list[Any]
 
 
 class NamedSchema(Noun):
@@ -33,10 +46,10 @@ class Shared(Noun):
     version: str = Field("", description="Free text.")
     description: str = Field("", description="What it is for.")
     author: dict[str, Any] | None = Field(None, description="Name, e-mail, URL.")
-    schemas: list[NamedSchema] = Field(default_factory=list, description="Named JSON Schemas.")
-    models: list[Model] = Field(default_factory=list, description="Provider entries.")
-    agents: list[Agent] = Field(default_factory=list, description="Agents.")
-    tools: list[Tool] = Field(default_factory=list, description="Tools.")
+    schemas: Schemas = Field(default_factory=list, description="Named JSON Schemas.")
+    models: Models = Field(default_factory=list, description="Provider entries.")
+    agents: Agents = Field(default_factory=list, description="Agents.")
+    tools: Tools = Field(default_factory=list, description="Tools.")
     mcps: list[Any] = Field(default_factory=list, description="MCP servers.")
     config: WorkflowConfig | None = Field(None, description="Execution options.")
     knowledge_bases: list[Any] = Field(default_factory=list, description="Knowledge bases.")
@@ -50,7 +63,7 @@ class Workflow(Shared):
     name: str | None = Field(None, description="The id, where there is none.")
     triggers: list[Any] = Field(default_factory=list, description="Events that start it.")
     schedule: Data = Field(None, description="When it starts by itself.")
-    tasks: list[Task] = Field(min_length=1, description="The steps.")
+    tasks: Tasks = Field(min_length=1, description="The steps.")
     outputs: dict[str, Any] | None = Field(None, description="The result; templates.")
 
     @property
@@ -62,31 +75,37 @@ class Workflow(Shared):
 class Project(Shared):
     """A project file (§1.1)."""
 
+    # Sections that configure the service; kept as they are, and not looked into.
+    sections: ClassVar[frozenset[str]] = frozenset(
+        {
+            "attachments",
+            "cache",
+            "cli",
+            "database",
+            "limits",
+            "llm",
+            "mcp_proxy",
+            "memory",
+            "mode",
+            "monitoring",
+            "ratelimit",
+            "redis",
+            "server",
+            "stream",
+            "temporal",
+            "webhooks",
+            "worker",
+        }
+    )
+
     id: str | None = Field(None, description="For a workflow in the same file.")
     name: str = Field(min_length=1, description="Names the project.")
     workflows: list[Any] = Field(default_factory=list, description="Workflow files.")
     memories: list[Any] = Field(default_factory=list, description="Memory resources.")
     runtime: dict[str, Any] | None = Field(None, description="The JavaScript runtime.")
     autoload: dict[str, Any] | None = Field(None, description="Files found by pattern.")
-    cache: Data = Field(None, description="Infrastructure; kept.")
-    monitoring: Data = Field(None, description="Metrics; kept.")
     embedders: list[Any] = Field(default_factory=list, description="Embedders.")
     vector_dbs: list[Any] = Field(default_factory=list, description="Vector databases.")
-    mode: Data = Field(None, description="Service configuration; kept.")
-    server: Data = Field(None, description="Service configuration; kept.")
-    database: Data = Field(None, description="Service configuration; kept.")
-    temporal: Data = Field(None, description="Service configuration; kept.")
-    redis: Data = Field(None, description="Service configuration; kept.")
-    worker: Data = Field(None, description="Service configuration; kept.")
-    limits: Data = Field(None, description="Service configuration; kept.")
-    memory: Data = Field(None, description="Service configuration; kept.")
-    llm: Data = Field(None, description="Service configuration; kept.")
-    ratelimit: Data = Field(None, description="Service configuration; kept.")
-    cli: Data = Field(None, description="Service configuration; kept.")
-    stream: Data = Field(None, description="Service configuration; kept.")
-    mcp_proxy: Data = Field(None, description="Service configuration; kept.")
-    attachments: Data = Field(None, description="Service configuration; kept.")
-    webhooks: Data = Field(None, description="Service configuration; kept.")
 
 
 class SingleFile(Workflow, Project):
