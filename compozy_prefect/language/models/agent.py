@@ -1,7 +1,5 @@
 """Agents and their actions (language.md §4)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag

@@ -1,7 +1,5 @@
 """Models: which provider answers, with which key and parameters (language.md §5)."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Projects and workflows (language.md §1 and §2)."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field

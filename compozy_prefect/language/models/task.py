@@ -1,7 +1,5 @@
 """Tasks: the fields that all types share, and those of the types that run (language.md §3)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Tools (language.md §6)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
