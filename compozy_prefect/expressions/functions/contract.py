@@ -180,7 +180,7 @@ def from_octets(value: bytes) -> str:
 
 def aliases(function: Function, *names: str) -> Iterable[Function]:
     """The function under its own and other names; the first name stays in its messages."""
-    
+
     yield function
     for name in names:
         yield function._replace(name=name)
