@@ -34,7 +34,7 @@ TAKEN = frozenset(
     {
         *keyword.kwlist,
         *("Annotated", "Any", "Field", "Literal", "Union", "bool", "dict", "float", "int", "list"),
-        *("str", "PLAN", "Path", "execute", "flow", "flow_options", "loads"),
+        *("str", "HERE", "PLAN", "Path", "execute", "flow", "flow_options", "loads"),
     }
 )
 _OURS = {"plan.json": ('{"hash":', '{"format":')}
@@ -145,13 +145,14 @@ def _flow(workflow: WorkflowPlan, name: str, function: str) -> dict[str, str]:
     """The pieces of one function, as source text."""
     key, items = types.literal(workflow.id), types.parameters(workflow.input_schema)
     given = ", ".join(f'"{item.name}": {item.name}' for item in items)
+    call = f"execute(PLAN, {key}, {{{given}}}, env_dir=HERE)"
     decorator = f"flow(name={types.literal(name)}, **flow_options(PLAN, {key}))"
     return {
         "function": function,
         "decorator": layout.expression(decorator, before=1),
         "parameters": layout.parameters(items, before=len(f"async def {function}"), after=8),
         "docstring": layout.docstring(types.docstring(workflow), 4),
-        "call": layout.expression(f"execute(PLAN, {key}, {{{given}}})", indent=4, before=13),
+        "call": layout.expression(call, indent=4, before=13),
     }
 
 

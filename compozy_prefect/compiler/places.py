@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from compozy_prefect.compiler import variables
 from compozy_prefect.compiler.scope import Scope
+from compozy_prefect.diagnostics import Span
+from compozy_prefect.expressions.reads import Read
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.task import Task
 from compozy_prefect.language.models.tool import Tool
@@ -35,6 +37,13 @@ class Place(NamedTuple):
     condition: bool = False
     ended: bool = False
     owner: Mapping | None = None
+
+    def span(self, read: Read, at: int) -> Span:
+        """Where segment `at` of a path stands, without the dot in front of a name."""
+        start, last = read.starts[at], at + 1 >= len(read.starts)
+        if at and str(self.node.value)[start : start + 1] == ".":
+            start += 1
+        return self.node.span_of(start, read.end if last else read.starts[at + 1])
 
 
 _TASK_FIELDS: tuple[tuple[str, variables.Scope], ...] = (

@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from compozy_prefect.language.load import Loaded, LoadedWorkflow
-from compozy_prefect.language.models.agent import Action, Agent, AgentSelector
-from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.agent import Action, Agent
+from compozy_prefect.language.models.base import Noun, Selector
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import Task
-from compozy_prefect.language.models.tool import Tool, ToolSelector
+from compozy_prefect.language.models.tool import Tool
 
 N = TypeVar("N", bound=Noun)
 
@@ -76,7 +76,7 @@ class Scope:
         """The agent that a task names or defines; None when there is none to find."""
         if isinstance(task.agent, Agent):
             return task.agent
-        if isinstance(task.agent, AgentSelector):
+        if isinstance(task.agent, Selector):
             return self.agents.get(task.agent.id)
         if task.agent is not None:
             return self.agents.get(task.agent)
@@ -97,7 +97,7 @@ class Scope:
     def tool_of(self, task: Task) -> Tool | None:
         if isinstance(task.tool, Tool):
             return task.tool
-        if isinstance(task.tool, ToolSelector):
+        if isinstance(task.tool, Selector):
             return self.tools.get(task.tool.id)
         return self.tools.get(task.tool) if task.tool is not None else None
 

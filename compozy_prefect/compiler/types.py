@@ -26,10 +26,10 @@ from pydantic_core import SchemaError, SchemaValidator
 from compozy_prefect.compiler.plan import Json, WorkflowPlan
 
 # Prefect's Flow refuses the first two, leaves `self` and `cls` out of the schema and keeps the
-# `v__*` for itself; the emitted body uses the last two.
+# `v__*` for itself; the emitted body uses the last three.
 RESERVED = frozenset(
     {"return_state", "wait_for", "self", "cls", "v__args", "v__kwargs"}
-    | {"v__positional_only", "v__duplicate_kwargs", "execute", "PLAN"}
+    | {"v__positional_only", "v__duplicate_kwargs", "execute", "HERE", "PLAN"}
 )
 DEPTH = 16  # of nested arrays; what is deeper is Any
 HEADING = re.compile(r"(?im)^(args|arguments|params|parameters):(?=\s|$)")

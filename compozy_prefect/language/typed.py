@@ -41,7 +41,6 @@ _BRANCHES = {"name", "selector", "inline"}
 _KINDS = {
     "Action": "an action",
     "Agent": "an agent",
-    "AgentSelector": "an agent",
     "ExecutionOptions": "`config`",
     "Model": "a model",
     "NamedSchema": "a schema",
@@ -51,7 +50,7 @@ _KINDS = {
     "SingleFile": "a project",
     "Task": "a task",
     "Tool": "a tool",
-    "ToolSelector": "a tool",
+    "Selector": "a reference",
     "Transition": "a transition",
     "Workflow": "a workflow",
     "WorkflowConfig": "`config`",

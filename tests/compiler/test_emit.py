@@ -91,7 +91,8 @@ from compozy_prefect.flows.execute import execute
 from prefect import flow
 from pydantic import Field
 
-PLAN = loads((Path(__file__).resolve().parent / "plan.json").read_text("utf-8"))
+HERE = Path(__file__).resolve().parent
+PLAN = loads((HERE / "plan.json").read_text("utf-8"))
 
 
 @flow(name="hello-world", **flow_options(PLAN, "hello-world"))
@@ -114,6 +115,7 @@ async def hello_world(
         PLAN,
         "hello-world",
         {"topic": topic, "name": name, "times": times, "tags": tags},
+        env_dir=HERE,
     )
 '''
     )
@@ -248,6 +250,7 @@ KNOWN = {
     "Any",
     "Field",
     "Literal",
+    "HERE",
     "PLAN",
     "Path",
     "Union",

@@ -16,6 +16,7 @@ from compozy_prefect.compiler.checks.names import names
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.schemas import schemas
 from compozy_prefect.compiler.checks.secrets import secrets
+from compozy_prefect.compiler.checks.support import support
 from compozy_prefect.compiler.checks.templates import templates
 from compozy_prefect.diagnostics import Diagnostic
 
@@ -30,6 +31,7 @@ PASSES: tuple[Pass, ...] = (
     templates,
     fields,
     secrets,
+    support,
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.places import Place, places
 from compozy_prefect.compiler.shapes import Schema, Segment, Shapes, Stop, follow
-from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
+from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse, parse_condition
 from compozy_prefect.expressions.nodes import Binary, Call, Literal, Node, Path
@@ -68,7 +68,7 @@ def _read(read: Read, place: Place, origin: Origin) -> Iterator[Diagnostic]:
     at = used + found.at
     name = str(read.segments[at])
     what = _written(read.segments[:at])
-    span = _span(read, place, at)
+    span = place.span(read, at)
     if found.kind:
         if not read.guarded:
             yield error(
@@ -130,10 +130,3 @@ def _comparison(path: Path, literal: Literal, place: Place, origin: Origin) -> I
 
 def _written(segments: tuple[Segment, ...]) -> str:
     return "".join(f".{'…' if segment is None else segment}" for segment in segments)
-
-
-def _span(read: Read, place: Place, at: int) -> Span:
-    start, last = read.starts[at], at + 1 >= len(read.starts)
-    if str(place.node.value)[start : start + 1] == ".":
-        start += 1
-    return place.node.span_of(start, read.end if last else read.starts[at + 1])

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.scope import Scope, action_of, schema_name
 from compozy_prefect.diagnostics import Diagnostic, Span, error
-from compozy_prefect.language.models.agent import Agent, AgentSelector
+from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Selector
 from compozy_prefect.language.models.project import Workflow
 from compozy_prefect.language.models.task import Task, Transition
-from compozy_prefect.language.models.tool import ToolSelector
 from compozy_prefect.language.names import suggest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
@@ -62,12 +62,12 @@ def _task(task: Task, checked: Checked) -> Iterator[Diagnostic]:
     yield from _next(task.on_error, node.at("on_error", "next"), scope)
     yield from _next(configured, node.at("config", "on_error", "next"), scope)
     agent = scope.agent_of(task)
-    named: object = task.agent.id if isinstance(task.agent, AgentSelector) else task.agent
+    named: object = task.agent.id if isinstance(task.agent, Selector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
         yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
     if agent is not None and task.action:
         yield from _action(agent, task.action, node.at("action").span)
-    named = task.tool.id if isinstance(task.tool, ToolSelector) else task.tool
+    named = task.tool.id if isinstance(task.tool, Selector) else task.tool
     known = scope.tool_of(task) is not None
     if isinstance(named, str) and not known and not scope.is_broken("tools", named):
         yield _unknown("CZ213", "tool", named, node.at("tool", "id").span, scope.tools)
@@ -104,7 +104,7 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
         for name in ("input", "output"):
             yield from _schema(action.node.get(name), getattr(action, name), scope)
     for tool in agent.tools:
-        named = tool.id if isinstance(tool, ToolSelector) else tool
+        named = tool.id if isinstance(tool, Selector) else tool
         builtin = isinstance(named, str) and named.startswith("cp__")
         if not isinstance(named, str) or builtin or named in scope.tools:
             continue

@@ -95,7 +95,7 @@ class _Judge:
         )
         known_elsewhere = any(name in roots for roots in VARIABLES.values())
         what = "is not known here" if known_elsewhere else "does not exist"
-        return error("CZ402", f"the variable `.{name}` {what}", self._span(read, place, 0), hint)
+        return error("CZ402", f"the variable `.{name}` {what}", place.span(read, 0), hint)
 
     def _field(
         self, read: Read, place: Place, at: int, known: frozenset[str], what: str
@@ -104,7 +104,7 @@ class _Judge:
         if name is not None and name not in known:
             near = nearest(str(name), sorted(known))
             hint = f"did you mean `{near}`?" if near else f"it has {', '.join(sorted(known))}"
-            span = self._span(read, place, at)
+            span = place.span(read, at)
             yield error("CZ402", f"`{what}` has no field `{name}`", span, hint)
 
     def _task(self, read: Read, place: Place) -> Iterator[Diagnostic]:
@@ -112,7 +112,7 @@ class _Judge:
         if name is None:
             return
         name = str(name)
-        span = self._span(read, place, 1)
+        span = place.span(read, 1)
         if name not in self._tasks:
             if not self._scope.is_broken("tasks", name):
                 hint = suggest(name, self._tasks, what="there are")
@@ -163,10 +163,3 @@ class _Judge:
             yield error(
                 "CZ215", f"unknown schema: `{name}`", span, hint or "there is no schema at all"
             )
-
-    def _span(self, read: Read, place: Place, at: int) -> Span:
-        """A segment of a path, without the dot in front of a name."""
-        start, last = read.starts[at], at + 1 >= len(read.starts)
-        if at and str(place.node.value)[start : start + 1] == ".":
-            start += 1
-        return place.node.span_of(start, read.end if last else read.starts[at + 1])

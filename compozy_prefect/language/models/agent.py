@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from compozy_prefect.language.models.base import Data, Noun, Variables
+from compozy_prefect.language.models.base import Data, Noun, Selector, Variables, form
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.tool import ToolReference
 
@@ -57,21 +57,9 @@ class Agent(Noun):
     knowledge: Data = Field(None, description="Knowledge base binding.")
 
 
-class AgentSelector(Noun):
-    """`{id: x}`: an agent defined elsewhere."""
-
-    id: str
-
-
-def agent_form(value: Any) -> str:
-    if isinstance(value, str):
-        return "name"
-    return "selector" if isinstance(value, dict) and set(value) == {"id"} else "inline"
-
-
 AgentReference = Annotated[
     Annotated[str, Tag("name")]
-    | Annotated[AgentSelector, Tag("selector")]
+    | Annotated[Selector, Tag("selector")]
     | Annotated[Agent, Tag("inline")],
-    Discriminator(agent_form),
+    Discriminator(form),
 ]

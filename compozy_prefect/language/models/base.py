@@ -169,3 +169,16 @@ def _seconds(value: object) -> float:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
+
+
+class Selector(Noun):
+    """`{id: x}`: an agent or a tool that is defined elsewhere (§10.3)."""
+
+    id: str
+
+
+def form(value: Any) -> str:
+    """Which of the three forms a reference to an agent or a tool has."""
+    if isinstance(value, str):
+        return "name"
+    return "selector" if isinstance(value, dict) and set(value) == {"id"} else "inline"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from compozy_prefect.language.models.base import Data, Noun, Seconds, Variables
+from compozy_prefect.language.models.base import Data, Noun, Seconds, Selector, Variables, form
 
 
 class Tool(Noun):
@@ -30,21 +30,9 @@ class Tool(Noun):
     timeout: Seconds | None = Field(None, description="60 seconds if not given.")
 
 
-class ToolSelector(Noun):
-    """`{id: x}`: a tool defined elsewhere."""
-
-    id: str
-
-
-def tool_form(value: Any) -> str:
-    if isinstance(value, str):
-        return "name"
-    return "selector" if isinstance(value, dict) and set(value) == {"id"} else "inline"
-
-
 ToolReference = Annotated[
     Annotated[str, Tag("name")]
-    | Annotated[ToolSelector, Tag("selector")]
+    | Annotated[Selector, Tag("selector")]
     | Annotated[Tool, Tag("inline")],
-    Discriminator(tool_form),
+    Discriminator(form),
 ]
