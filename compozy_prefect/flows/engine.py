@@ -1,19 +1,20 @@
 """The seam to those parts of Prefect that are no documented API; nothing else here touches them.
 
 Written against Prefect 3.8.8 and held by tests/flows: a task run with an id of our choosing, a
-cancelled one that shows as Cancelled, and the hand-over of queued events and logs.
+cancelled one that shows as Cancelled, the hand-over of queued events and logs, and SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect import Task
+from prefect import Task, flow_engine
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import RunInput, TaskRunResult
 from prefect.events.worker import EventsWorker
@@ -123,6 +124,21 @@ async def hand_over(seconds: float = 10.0) -> bool:
     """
     drained = await EventsWorker.drain_all(timeout=seconds, at_exit=False)  # type: ignore[misc]
     return not drained or not drained[1]
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """For a caller that handles SIGTERM itself: keeps Prefect's engine from taking it.
+
+    The engine's handler raises from whatever callback of the event loop is running. Before the
+    body of the flow has begun that tears down the loop, or leaves a client that waits for ever.
+    """
+    taken = flow_engine.capture_sigterm
+    flow_engine.capture_sigterm = nullcontext  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        flow_engine.capture_sigterm = taken
 
 
 def stop_retrying(client: PrefectClient) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,14 +59,12 @@ class WorkflowFailed(RunError):
 class Session:
     """What `flows.run` gives to the flow runs it starts, and what it takes back: `outcome`.
 
-    `on_signals` is around the body of the flow: Prefect's engine takes SIGTERM for itself before.
     A run that a worker started has no session, and configures itself from the environment.
     """
 
     services: Services
     observer: Observer | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
-    on_signals: Callable[[], AbstractContextManager[None]] = nullcontext
     outcome: Outcome | None = None
 
 
@@ -103,7 +101,7 @@ async def execute(
     execution = _Execution(plan, workflow, flow_run, given, session)
     client = flow_context.client
     assert isinstance(client, PrefectClient)  # the flow is async
-    with session.on_signals(), _watching(client, flow_run.id, session.cancellation):
+    with _watching(client, flow_run.id, session.cancellation):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
     if not await artifacts.publish(client, flow_run, workflow_id, outcome):

@@ -6,6 +6,7 @@ is imported is refused first, then a server is found or started, then the flow r
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
@@ -58,6 +59,9 @@ def run(
 
     from compozy_prefect.flows.run import run_sync
 
+    if not gc.isenabled():  # the command line has it off while modules are imported
+        gc.freeze()
+        gc.enable()
     return run_sync(project.plan, workflow_id, given, services=services, observer=observer)
 
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ from compozy_prefect.errors import (
     UsageError,
 )
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
-from compozy_prefect.flows.engine import Cancellation, hand_over
+from compozy_prefect.flows.engine import Cancellation, hand_over, own_signals
 from compozy_prefect.flows.execute import SESSION, Session
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.runtime.inputs import check_input
@@ -57,6 +57,9 @@ _log = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted"
 INTERRUPTED_CODE = 130  # exit code, design.md
+# Seconds in which a second signal says nothing new: a terminal signals the whole group, and a
+# parent in it, such as `make` or `timeout`, hands the signal on.
+SAME_WISH = 1.0
 _LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
@@ -98,14 +101,12 @@ async def run(
     services: Services,
     observer: Observer | None = None,
     cancellation: Cancellation | None = None,
-    on_signals: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
     A workflow that fails gives a result, no exception. Raises InputInvalid before anything starts
     when the input breaks the workflow's schema, UsageError for an unknown workflow, and
-    ServerUnavailable when the Prefect server cannot be reached or refuses the run. `on_signals`
-    is entered around the body of the flow, where Prefect's engine has taken SIGTERM for itself.
+    ServerUnavailable when the Prefect server cannot be reached or refuses the run.
     """
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
@@ -115,7 +116,7 @@ async def run(
             f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
             "with a run; give large data by reference, as a path or a URL"
         )
-    session = Session(services, observer, cancellation or Cancellation(), on_signals)
+    session = Session(services, observer, cancellation or Cancellation())
     watched = Watched(observer)
     started = time.monotonic()
     api_url = _api_url()
@@ -157,24 +158,26 @@ def run_sync(
 ) -> RunResult:
     """`run` for a process that has no event loop; raises what `run` raises.
 
-    The first Ctrl-C or SIGTERM cancels the run, which then has the status CANCELED; the second
-    ends the process at once.
+    The first Ctrl-C or SIGTERM cancels the run, which then has the status CANCELED; another, a
+    moment later, ends the process at once.
     """
     cancellation = Cancellation()
+    first = 0.0
 
     async def main() -> RunResult:
         loop = asyncio.get_running_loop()
 
         def interrupt() -> None:
-            if cancellation.reason is not None:
+            nonlocal first
+            if cancellation.reason is None:
+                first = time.monotonic()
+                cancellation.request(INTERRUPTED)
+            elif time.monotonic() - first > SAME_WISH:
+                sys.stderr.write("interrupted again: Prefect may go on to show the run as running\n")
                 sys.stderr.flush()
                 os._exit(INTERRUPTED_CODE)
-            cancellation.request(INTERRUPTED)
 
-        def on_signals() -> AbstractContextManager[None]:
-            return _handled(loop, interrupt)
-
-        with on_signals():
+        with own_signals(), _handled(loop, interrupt):
             return await run(
                 plan,
                 workflow_id,
@@ -182,7 +185,6 @@ def run_sync(
                 services=services,
                 observer=observer,
                 cancellation=cancellation,
-                on_signals=on_signals,
             )
 
     return asyncio.run(main())

@@ -6,8 +6,14 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from compozy_prefect.language.nodes import LocatedDict, Mapping, Scalar
 
@@ -168,7 +174,16 @@ def _seconds(value: object) -> float:
         raise PydanticCustomError("duration", "{reason}", {"reason": str(fault)}) from None
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+class _Duration:
+    """`BeforeValidator(_seconds)`, whose signature pydantic would inspect for every field."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_seconds, handler(source))
+
+
+Seconds = Annotated[float, _Duration()]
 
 
 class Selector(Noun):
