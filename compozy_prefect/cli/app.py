@@ -55,6 +55,9 @@ for _name, (_target, _help) in _COMMANDS.items():
         f"compozy_prefect.cli.{_target}", name=_command, help=_help
     )
 
+# Left to `main`, which says so and has the exit code.
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
+
 
 @app.meta.default
 def _launch(

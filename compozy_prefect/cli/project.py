@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -107,7 +108,7 @@ def compile(
         return FAILED if stale else DONE
     emit.write(files, output)
     note(f"wrote {', '.join(sorted(files))} to {output}")
-    note(f"deploy with: cd {output} && prefect --no-prompt deploy --all")
+    note(f"deploy with: cd {shlex.quote(str(output))} && prefect --no-prompt deploy --all")
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import logging
 import os
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def run(
 
     from compozy_prefect.flows import local
 
+    logging.raiseExceptions = False  # a server that is gone is our sentence to say, not its log's
     result = local.run(
         project,
         workflow_id,
@@ -112,8 +114,8 @@ def _answers(project: CompiledProject, path: Path | None) -> Mocks | None:
     from compozy_prefect.runtime.mocks import Mocks
 
     answers = Mocks.from_file(path)
-    agents: dict[str, set[str]] = {}
-    tools: set[str] = set()
+    agents = {name: set(actions) for name, actions in project.agents.items()}
+    tools = set(project.tools)
     for plan in project.plan.workflows.values():
         tools |= plan.tools.keys()
         for agent in plan.agents.values():
@@ -156,9 +158,10 @@ def _input(pairs: list[str], file: Path | None) -> dict[str, Any]:
     if file is not None:
         data = read_data(file)
         if not isinstance(data, dict):
-            raise UsageError(f"{file}: the input must be a map of names to values")
+            name = "stdin" if os.fspath(file) == "-" else file
+            raise UsageError(f"{name}: the input must be a map of names to values")
         out = json_.loads(json_.dumps(data))
-    for pair in pairs:
+    for pair in map(_utf8, pairs):
         key, equals, text = pair.partition("=")
         names = key.split(".")
         if not equals or not all(names):
@@ -171,6 +174,14 @@ def _input(pairs: list[str], file: Path | None) -> dict[str, Any]:
             holder = inner
         holder[names[-1]] = _value(text)
     return out
+
+
+def _utf8(argument: str) -> str:
+    """An argument as UTF-8, whatever the locale. Raises UsageError for bytes that are none."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        raise UsageError(f"-i {argument!r} is not UTF-8; use --input-file for other text") from None
 
 
 def _value(text: str) -> Any:
@@ -247,6 +258,7 @@ def _detached(
         with open(reader) as pipe:
             announced = pipe.read()
     if announced:
+        note(f"what it says goes to {name}")
         print_json(json_.loads(announced))
         return DONE
     code = child.wait(_DETACH_SECONDS)
@@ -257,9 +269,9 @@ def _detached(
 @contextmanager
 def _log() -> Iterator[tuple[Any, str]]:
     """Where a detached run writes; kept, since nobody else sees what it says."""
-    from compozy_prefect.flows.server_state import user_home
+    from compozy_prefect.flows.server_state import server_home
 
-    folder = user_home(os.environ) / "runs"
+    folder = server_home(os.environ).path.parent / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     name = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     with open(name, "wb") as log:

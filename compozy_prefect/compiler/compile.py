@@ -51,6 +51,9 @@ class CompiledProject:
     env: Mapping[str, str] = field(repr=False)
     warnings: tuple[Diagnostic, ...]
     sources: Mapping[str, SourceText] = field(repr=False)
+    # All that mocks may name, also what no task uses: agents with their actions, and tools.
+    agents: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    tools: frozenset[str] = field(default_factory=frozenset, repr=False)
 
     @property
     def plan(self) -> Plan:
@@ -112,4 +115,10 @@ def compile_project(
         env={**loaded.env, **lowered.secrets},
         warnings=checked.diagnostics,
         sources=checked.sources,
+        agents={
+            agent_id: frozenset(action.id for action in agent.actions if action.id)
+            for one in checked.project.workflows
+            for agent_id, agent in one.scope.agents.items()
+        },
+        tools=frozenset(name for one in checked.project.workflows for name in one.scope.tools),
     )

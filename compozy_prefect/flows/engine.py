@@ -133,12 +133,12 @@ def own_signals() -> Iterator[None]:
     The engine's handler raises from whatever callback of the event loop is running. Before the
     body of the flow has begun that tears down the loop, or leaves a client that waits for ever.
     """
-    taken = flow_engine.capture_sigterm
-    flow_engine.capture_sigterm = nullcontext  # type: ignore[assignment]
+    taken = vars(flow_engine)["capture_sigterm"]
+    vars(flow_engine)["capture_sigterm"] = nullcontext
     try:
         yield
     finally:
-        flow_engine.capture_sigterm = taken
+        vars(flow_engine)["capture_sigterm"] = taken
 
 
 def stop_retrying(client: PrefectClient) -> None:

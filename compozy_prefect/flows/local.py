@@ -113,6 +113,7 @@ def connect(
 def _quiet(environ: MutableMapping[str, str]) -> None:
     """Prefect's log goes to the server; on the console it would drown what we say."""
     environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     environ.setdefault("DO_NOT_TRACK", "1")
 

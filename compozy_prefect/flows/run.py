@@ -173,7 +173,9 @@ def run_sync(
                 first = time.monotonic()
                 cancellation.request(INTERRUPTED)
             elif time.monotonic() - first > SAME_WISH:
-                sys.stderr.write("interrupted again: Prefect may go on to show the run as running\n")
+                sys.stderr.write(
+                    "interrupted again; Prefect may go on to show the run as running\n"
+                )
                 sys.stderr.flush()
                 os._exit(INTERRUPTED_CODE)
 

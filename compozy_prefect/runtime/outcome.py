@@ -124,6 +124,8 @@ def plain(value: Any) -> Json:
 
 def _plain(value: Any, at: str, depth: int) -> Json:
     if value is None or value.__class__ in (str, bool, int):
+        if value.__class__ is str and not value.isascii():
+            _utf8(value, at)
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -146,6 +148,16 @@ def _plain(value: Any, at: str, depth: int) -> Json:
     if isinstance(value, date):
         return value.isoformat()
     raise OutputInvalid(f"{_where(at)} is a {type(value).__name__}, which JSON cannot hold")
+
+
+def _utf8(text: str, at: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as fault:
+        half = f"\\u{ord(text[fault.start]):04x}"
+        raise OutputInvalid(
+            f"{_where(at)} holds {half}, one half of a pair, which is no character"
+        ) from None
 
 
 def _key(key: Any) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from compozy_prefect.cli import main
+from compozy_prefect.compiler.compile import compile_project
 from compozy_prefect.compiler.plan import loads
+from compozy_prefect.errors import OutputInvalid
+from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.outcome import plain
 
 ROOT = Path(__file__).resolve().parents[2]
 HELLO = str(ROOT / "examples" / "hello-world")
@@ -178,3 +185,46 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, capsys: Ca
     )
     assert main(["validate", str(tmp_path)]) == 1
     assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str) -> None:
+    command = f'"$0" -m compozy_prefect plan {HELLO} {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_is_told(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compozy_prefect.compiler.compile.compile_project", interrupted)
+    assert main(["plan", HELLO]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_input_that_is_no_utf8(capsys: Captured) -> None:
+    assert main(["run", HELLO, "--offline", "-i", "name=\udcff"]) == 2
+    assert "is not UTF-8" in capsys.readouterr().err
+
+
+def test_half_a_character_is_no_json() -> None:
+    assert plain({"name": "é🎉"}) == {"name": "é🎉"}
+    with pytest.raises(OutputInvalid, match=r"at \.name holds \\ud800"):
+        plain({"name": "\ud800"})
+
+
+def test_stdin_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1]")))
+    assert main(["run", HELLO, "--offline", "--input-file", "-"]) == 2
+    assert capsys.readouterr().err == "error: stdin: the input must be a map of names to values\n"
+
+
+def test_mocks_may_name_what_no_task_uses(tmp_path: Path) -> None:
+    text = "name: x\ntools: [{id: spare}]\ntasks: [{id: a, with: {v: 1}}]\n"
+    (tmp_path / "compozy.yaml").write_text(text)
+    project = compile_project(tmp_path)
+    mocks = Mocks.from_mapping({"tools": {"spare": {"output": 1}, "sparse": {"output": 1}}})
+    (warning,) = mocks.unknown(project.agents, project.tools)
+    assert "`sparse`" in warning
+    assert "did you mean `spare`" in warning

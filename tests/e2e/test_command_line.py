@@ -225,6 +225,9 @@ def test_detach(compozy: Compozy, prefect_server: Api) -> None:
     assert said.code == 0, said.err
     answer = said.json
     assert set(answer) == {"execution_id", "ui_url"}
+    home, log = Path(compozy.env["COMPOZY_HOME"]), Path(said.err.split()[-1])
+    assert log.is_file()
+    assert log.parent == home.resolve() / "runs"
     until(
         lambda: prefect_server.flow_run(answer["execution_id"])["state_type"],
         lambda state: state == "COMPLETED",

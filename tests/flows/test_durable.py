@@ -26,7 +26,7 @@ from prefect.states import Pending, Scheduled
 from compozy_prefect.compiler.plan import RetryPlan, ToolCall
 from compozy_prefect.flows import engine, execute, steps
 from compozy_prefect.flows.build import build_flow
-from compozy_prefect.flows.run import run, run_sync
+from compozy_prefect.flows.run import SAME_WISH, run, run_sync
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
 from tests.support.plans import plan, step
@@ -273,9 +273,39 @@ class TestInterruption:
         wait_for_line(process, "step two")
         process.send_signal(signal.SIGINT)
         wait_for_line(process, "no")
+        process.send_signal(signal.SIGINT)  # at once: the same wish, passed on by a parent
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(SAME_WISH)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        _, err = process.communicate(timeout=30)
         assert process.returncode == 130
+        assert "may go on to show the run as running" in err
+
+    def test_sigterm_before_the_body_of_the_flow(
+        self, prefect_server: Api, program: Program
+    ) -> None:
+        """Prefect's own handler would raise from within the event loop."""
+        process = program(
+            "TOOL = 'slow'\n"
+            + textwrap.dedent(
+                """
+                import asyncio, os, signal
+                from prefect.flow_engine import AsyncFlowRunEngine
+                begin = AsyncFlowRunEngine.begin_run
+                async def interrupted(self):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    await asyncio.sleep(0)
+                    return await begin(self)
+                AsyncFlowRunEngine.begin_run = interrupted
+                """
+            )
+            + textwrap.dedent(self.SLOW).replace(', result.tasks["two"].status', "")
+        )
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        id, *rest = out.splitlines()
+        assert rest == ["status CANCELED"]
+        assert prefect_server.flow_run(id)["state_name"] == "Cancelled"
 
     async def test_a_run_cancelled_on_the_server_ends(self, prefect_server: Api) -> None:
         seen: dict[str, str] = {}
