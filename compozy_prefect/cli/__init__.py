@@ -7,6 +7,7 @@ project is invalid, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 import traceback
@@ -29,6 +30,10 @@ def entry() -> NoReturn:
     """
     gc.disable()
     _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # JSON is UTF-8 in every locale, and a name in a message must not stop it.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import AsyncClientContext
@@ -55,6 +56,7 @@ from compozy_prefect.runtime.services import Services
 
 _log = logging.getLogger(__name__)
 
+SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
 INTERRUPTED = "interrupted"
 INTERRUPTED_CODE = 130  # exit code, design.md
 # Seconds in which a second signal says nothing new: a terminal signals the whole group, and a
@@ -104,9 +106,10 @@ async def run(
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
-    A workflow that fails gives a result, no exception. Raises InputInvalid before anything starts
-    when the input breaks the workflow's schema, UsageError for an unknown workflow, and
-    ServerUnavailable when the Prefect server cannot be reached or refuses the run.
+    A workflow that fails gives a result, no exception, and so does one whose server went away.
+    Raises InputInvalid before anything starts when the input breaks the workflow's schema,
+    UsageError for an unknown workflow, and ServerUnavailable when the Prefect server cannot be
+    reached or refuses the run.
     """
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
@@ -121,17 +124,26 @@ async def run(
     started = time.monotonic()
     api_url = _api_url()
     token = SESSION.set(session)
+    flow_run = None
     try:
         async with AsyncExitStack() as stack:
             client = await _client(stack, api_url)
-            flow_run, state = await _flow_run(client, plan, workflow, given, checked, watched)
+            flow, flow_run = await _created(client, plan, workflow, given, checked)
+            watched.tell("run_started", str(flow_run.id), ui_url(flow_run))
+            outcome = _outcome_of(await _finished(flow, flow_run), checked)
     except (httpx.TransportError, PrefectHTTPStatusError) as fault:
-        raise _unavailable(api_url, fault) from None
+        lost = _unavailable(api_url, fault)
+        if flow_run is None:
+            raise lost from None
+        outcome = Outcome(FAILED, checked, None, Failure(str(lost), SERVER_LOST))
+        if session.outcome is not None:
+            # The tasks have run, but nobody will find that in Prefect.
+            session.outcome = replace(outcome, tasks=session.outcome.tasks)
     finally:
         SESSION.reset(token)
         if not await hand_over():
             _log.warning("the Prefect server did not take everything that this run had to tell it")
-    outcome = session.outcome or _outcome_of(state, checked)
+    outcome = session.outcome or outcome
     result = RunResult(
         execution_id=str(flow_run.id),
         workflow_id=workflow_id,
@@ -215,37 +227,39 @@ async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:
         raise _unavailable(api_url, fault) from None
 
 
-async def _flow_run(
+async def _created(
     client: PrefectClient,
     plan: Plan,
     workflow: WorkflowPlan,
     given: dict[str, Json],
     checked: dict[str, Json],
-    watched: Watched,
-) -> tuple[FlowRun, State[Any]]:
-    """Creates the flow run and runs it to its final state.
+) -> tuple[Flow[..., Any], FlowRun]:
+    """The flow, and a flow run of it on the server.
 
     Created here, with its name and its whole input, the run needs no renaming, and keeps the keys
     that the schema allows without listing them.
     """
     flow = build_flow(plan, workflow.id)
     flow.flow_run_name = None
-    single = types.single(workflow.input_schema)
-    names = [item.name for item in types.parameters(workflow.input_schema)]
-    stored = {names[0]: given} if single else given
-    flow_run = await client.create_flow_run(
-        flow, name=run_name(workflow.id, checked), parameters=stored, state=Pending()
-    )
-    watched.tell("run_started", str(flow_run.id), ui_url(flow_run))
-    parameters = {name: stored[name] for name in names if name in stored}
+    stored = given
+    if types.single(workflow.input_schema):
+        stored = {types.parameters(workflow.input_schema)[0].name: given}
+    name = run_name(workflow.id, checked)
+    return flow, await client.create_flow_run(flow, name=name, parameters=stored, state=Pending())
+
+
+async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
+    """Runs the flow run to its final state."""
+    names = flow.parameters.properties
+    parameters = {name: value for name, value in flow_run.parameters.items() if name in names}
     try:
         state = await run_flow_async(
             flow, flow_run=flow_run, parameters=parameters, return_type="state"
         )
     except TerminationSignal:
-        return flow_run, flow_run.state or Pending()
+        return flow_run.state or Pending()
     assert isinstance(state, State)
-    return flow_run, state
+    return state
 
 
 def _outcome_of(state: State[Any], checked: Json) -> Outcome:

@@ -18,7 +18,7 @@ from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.llm.client import ModelClient, ModelRequest, Usage
 from compozy_prefect.runtime.redaction import redact
 
-RETRIES = 2  # `llm.structured_output_retries` (language.md §1.4)
+RETRIES = 1  # rounds in which the model is shown what was wrong with its answer
 _STARTS = 200  # places in an answer where a JSON value is looked for
 
 

@@ -164,6 +164,21 @@ def test_invalid_project_starts_no_run(compozy: Compozy, tmp_path: Path) -> None
     assert "nobody" in said.err
 
 
+def test_a_misspelt_input_is_told(compozy: Compozy) -> None:
+    said = compozy("run", HELLO, "-i", "nmae=Alice", "--offline")
+    assert said.code == 0
+    assert "no input `nmae`; did you mean `name`?" in said.err
+
+
+def test_output_is_utf8_in_any_locale(compozy: Compozy, tmp_path: Path) -> None:
+    (tmp_path / "compozy.yaml").write_text(
+        'name: "h\u00e9"\ntasks: [{id: a, with: {x: 1}}]\n', "utf-8"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = compozy("plan", env=plain)
+    assert said.json["project"]["name"] == "h\u00e9"
+
+
 def test_several_workflows(compozy: Compozy, tmp_path: Path) -> None:
     (tmp_path / "compozy.yaml").write_text("name: two\nworkflows: [{source: a.yaml}, b.yaml]\n")
     for name in "ab":

@@ -382,22 +382,20 @@ def test_a_server_that_goes_away_is_a_sentence(
     monkeypatch.setenv("PREFECT_API_URL", proxy.url)
     process = program(
         """
-        from compozy_prefect.errors import ServerUnavailable
-
         class Watcher:
             def step_started(self, step): print("step", step.id, flush=True)
 
         mocks = Mocks.from_mapping({"tools": {"slow": {"output": {}, "delay": "1s"}}})
         services = Services.create(offline=True, mocks=mocks)
         of = plan(step("slow", tool=ToolCall("slow"), then="two"), step("two"))
-        try:
-            run_sync(of, "flow", {}, services=services, observer=Watcher())
-        except ServerUnavailable as fault:
-            print(fault, flush=True)
+        result = run_sync(of, "flow", {}, services=services, observer=Watcher())
+        error = result.error
+        print(result.status, list(result.tasks), error.code, error.message, flush=True)
         """
     )
     wait_for_line(process, "step slow")
     proxy.close()
     out, err = process.communicate(timeout=90)
     assert f"the Prefect server at {proxy.url} does not answer" in out
+    assert "FAILED ['slow', 'two'] SERVER_UNAVAILABLE" in out
     assert "Traceback" not in out + err

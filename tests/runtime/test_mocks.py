@@ -139,7 +139,7 @@ async def test_a_re_prompt_takes_the_next_entry():
         prompt="p",
         schema={"type": "object", "properties": {"n": {"type": "integer"}}},
     )
-    out = await answer(request, MockedClient(mocks))
+    out = await answer(request, MockedClient(mocks), structured_output_retries=2)
     assert (out.output, out.calls, out.usage.cost_usd) == ({"n": 1}, 3, 0.0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
 from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
@@ -28,6 +29,7 @@ PASSES: tuple[Pass, ...] = (
     executors,
     flow,
     schemas,
+    contents,
     templates,
     fields,
     secrets,

@@ -38,7 +38,7 @@ _FREE = {"default", "example", "const"}
 def schemas(project: Project) -> Iterator[Diagnostic]:
     seen: set[int] = set()
     for checked in project.workflows:
-        for node in _nodes(checked.scope):
+        for node in schema_nodes(checked.scope):
             if node is None or id(node) in seen:
                 continue
             seen.add(id(node))
@@ -50,7 +50,8 @@ def schemas(project: Project) -> Iterator[Diagnostic]:
                 yield error("CZ502", message, node.span)
 
 
-def _nodes(scope: Scope) -> Iterator[Node | None]:
+def schema_nodes(scope: Scope) -> Iterator[Node | None]:
+    """Every schema that a workflow sees, as it is written."""
     workflow = scope.workflow
     if workflow.config is not None:
         yield workflow.node.at("config").get("input")  # type: ignore[attr-defined]
