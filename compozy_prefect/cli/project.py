@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import sys
@@ -35,8 +34,6 @@ def validate(
     strict
         Refuse warnings too.
     """
-    # Nothing here is for pydantic's plugins, and looking for them reads every installed package.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from compozy_prefect.compiler.compile import check
     from compozy_prefect.diagnostics import has_errors, report
 

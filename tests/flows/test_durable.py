@@ -252,7 +252,11 @@ class TestInterruption:
         runs = prefect_server.settled(id, 2)
         assert runs["one"]["state_name"] == "Completed"
         assert runs["two"]["state_name"] == "Cancelled"
-        assert runs["two"]["state"]["message"] == "interrupted"
+        # A service of the server cancels what a cancelled run has left, and may be there first.
+        assert runs["two"]["state"]["message"] in (
+            "interrupted",
+            "The parent flow run was cancelled.",
+        )
 
     def test_the_second_one_ends_the_process(self, program: Program) -> None:
         process = program(
