@@ -45,7 +45,6 @@ class _Judge:
         self._sequence = checked.sequence
         # The edges of the other types are not followed yet, and would give false alarms.
         self._ordered = all(task.type == "basic" for task in checked.scope.workflow.tasks)
-        # One verdict for each text, place and set of readers: most templates stand many times.
         self._tasks = checked.scope.tasks
 
     def place(self, place: Place) -> Iterator[Diagnostic]:
