@@ -7,38 +7,75 @@ plan: it is replaced by an environment variable, and returned beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from compozy_prefect.compiler.checks.project import Checked, Project
+from compozy_prefect.compiler.definitions import (
+    attachments,
+    mcp_plan,
+    memory_plan,
+    plain,
+    router_plan,
+    runtime_plan,
+    schedule_plan,
+    values,
+    written,
+)
 from compozy_prefect.compiler.places import of_tool, places
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
     AgentPlan,
+    CollectionPlan,
+    FanPlan,
     Json,
+    McpPlan,
+    MemoryCall,
+    MemoryPlan,
+    MemoryUse,
     ModelPlan,
     Plan,
     Position,
     ProjectPlan,
     RetryPlan,
+    SignalPlan,
     StepPlan,
     ToolCall,
     ToolPlan,
     Transition,
+    TriggerPlan,
+    WaitPlan,
     WorkflowPlan,
     pointer,
 )
-from compozy_prefect.compiler.scope import Scope
+from compozy_prefect.compiler.scope import Scope, memory_references
+from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Span
 from compozy_prefect.language.models import task as nouns
 from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Selector
+from compozy_prefect.language.models.mcp import McpReference
+from compozy_prefect.language.models.memory import MemoryReferences
 from compozy_prefect.language.models.model import Model
-from compozy_prefect.language.models.task import ExecutionOptions, RetryPolicy, Task
+from compozy_prefect.language.models.task import (
+    BasicTask,
+    CollectionTask,
+    CompositeTask,
+    ExecutionOptions,
+    MemoryTask,
+    ParallelTask,
+    RetryPolicy,
+    RouterTask,
+    SignalTask,
+    Task,
+    WaitTask,
+)
 from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.models.trigger import Trigger
 
-P = TypeVar("P", AgentPlan, ToolPlan)
+P = TypeVar("P", AgentPlan, McpPlan, MemoryPlan, ToolPlan)
 
 ATTEMPT_TIMEOUT = 300.0  # seconds; `start_to_close_timeout` of language.md §2.5
 
@@ -64,7 +101,13 @@ def lower(project: Project) -> Lowered:
         spans |= workflow.spans()
     name = loaded.project.name or loaded.project.id or ""
     plan = Plan(
-        project=ProjectPlan(name, loaded.project.version, loaded.project.description.strip()),
+        project=ProjectPlan(
+            name,
+            loaded.project.version,
+            loaded.project.description.strip(),
+            runtime_plan(loaded.project.runtime),
+            written(loaded.project, "knowledge"),
+        ),
         workflows=workflows,
         spans=spans,
     )
@@ -74,18 +117,20 @@ def lower(project: Project) -> Lowered:
 class _Workflow:
     def __init__(self, checked: Checked, project: Project, secrets: dict[str, str]) -> None:
         self._scope: Scope = checked.scope
-        self._sequence = checked.sequence
+        self._tree = checked.tree
         self._secrets = secrets
         own = checked.scope.workflow.config
         given = project.loaded.project.config if project.loaded.project else None
         self._options: list[ExecutionOptions] = [o for o in (own, given) if o is not None]
         self._agents: dict[str, AgentPlan] = {}
         self._tools: dict[str, ToolPlan] = {}
+        self._mcps: dict[str, McpPlan] = {}
+        self._memories: dict[str, MemoryPlan] = {}
         self._keys: dict[int, str] = {}  # of agents and tools, by the node they are written in
 
     def plan(self) -> WorkflowPlan:
         workflow = self._scope.workflow
-        steps = tuple(self._step(task) for task in workflow.tasks)
+        steps = tuple(self._step(step) for step in self._tree.steps)
         project = self._scope.loaded.project
         env = dict(project.config.env) if project and project.config else {}
         env |= workflow.config.env if workflow.config else {}
@@ -95,55 +140,129 @@ class _Workflow:
             version=workflow.version,
             description=workflow.description.strip(),
             input_schema=self._schema(workflow.config.input if workflow.config else None),
-            schemas={name: _plain(schema) for name, schema in self._scope.schemas.items()},
+            schemas={name: plain(schema) for name, schema in self._scope.schemas.items()},
             env=env,
             agents=dict(sorted(self._agents.items())),
             tools=dict(sorted(self._tools.items())),
-            start=self._sequence.start,
+            mcps=dict(sorted(self._mcps.items())),
+            memories=dict(sorted(self._memories.items())),
+            triggers=tuple(t for trigger in workflow.triggers for t in self._triggers(trigger)),
+            schedule=schedule_plan(workflow.schedule),
+            knowledge=written(workflow, "knowledge"),
+            recover_on_error=self._recovers(),
+            start=self._tree.sequence.start,
             steps=steps,
-            outputs=_plain(workflow.outputs),
+            outputs=plain(workflow.outputs),
         )
 
     def spans(self) -> dict[str, Position]:
         """Where the templates of the plan stand, and its steps."""
         key = self._scope.workflow.key
         out: dict[str, Position] = {}
-        for index, task in enumerate(self._scope.workflow.tasks):
-            out[pointer("workflows", key, "steps", index)] = _position(task.node.at("id").span)
-        tools = (place for tool in self._scope.tools_used() for place in of_tool(tool))
+        for step in self._tree.all:
+            out[pointer("workflows", key, *step.pointer)] = _position(step.task.node.at("id").span)
+        tools = (place for tool in self._scope.tools_used for place in of_tool(tool))
         for place in (*places(self._scope), *tools):
             at = place.pointer
             if place.owner is not None:
                 if id(place.owner) not in self._keys:
                     continue  # nothing uses it, and the plan does not hold it
                 at = (at[0], self._keys[id(place.owner)], *at[2:])
-            if "{{" in str(place.node.value) or place.condition:
+            if at and ("{{" in str(place.node.value) or place.condition):
                 out[pointer("workflows", key, *at)] = _position(place.node.span)
         return out
 
-    def _step(self, task: Task) -> StepPlan:
-        agent, tool = self._scope.agent_of(task), self._scope.tool_of(task)
-        call = None
-        if agent is not None:
-            call = AgentCall(self._agent(agent), task.action or "")
-        return StepPlan(
-            id=task.id,
-            path=task.id,
+    def _recovers(self) -> bool:
+        given = (options.recover_on_error for options in self._options)
+        return next((value for value in given if value is not None), False)
+
+    def _step(self, step: Step) -> StepPlan:
+        task = step.task
+        order = self._tree.around(step)
+        after = order.success.get(step.id) if order else None
+        handler = order.failure.get(step.id) if order else None
+        plan = StepPlan(
+            id=step.id,
+            path=step.path,
             type=task.type,
-            agent=call,
-            tool=ToolCall(self._tool(tool)) if tool is not None else None,
-            with_=_plain(task.with_),
+            with_=plain(task.with_),
             env=dict(task.env),
-            outputs=_plain(task.outputs),
+            outputs=plain(task.outputs),
             input_schema=self._schema(task.input),
             output_schema=self._schema(task.output),
             condition=task.condition or "",
             retry=self._retry(task),
             timeout=self._timeout(task),
             sleep=task.sleep or 0.0,
-            on_success=_transition(task.on_success, self._sequence.success.get(task.id)),
-            on_error=_transition(task.on_failure, self._sequence.failure.get(task.id)),
+            on_success=_transition(task.on_success, after),
+            on_error=_transition(task.on_failure, handler),
+            role="" if step.role == "line" else step.role,
+            steps=tuple(self._step(one) for one in step.steps),
+            attachments=attachments(task),
+            knowledge=written(task, "knowledge"),
         )
+        match task:
+            case BasicTask():
+                return self._basic(plan, task)
+            case ParallelTask():
+                return replace(plan, fan=FanPlan(task.strategy, task.max_workers))
+            case CollectionTask():
+                limits = [limit for limit in (task.max_workers, task.batch) if limit]
+                collection = CollectionPlan(
+                    items=plain(task.items),
+                    filter=task.filter or "",
+                    item_var=task.item_var,
+                    index_var=task.index_var,
+                    sequential=task.mode == "sequential",
+                    single=task.task is not None,
+                )
+                fan = FanPlan(task.strategy, min(limits, default=0))
+                return replace(plan, fan=fan, collection=collection)
+            case CompositeTask():
+                start = step.sequence.start if step.sequence else ""
+                return replace(plan, fan=FanPlan(task.strategy), start=start)
+            case RouterTask():
+                return replace(plan, condition="", router=router_plan(task))
+            case WaitTask():
+                wait = WaitPlan(
+                    signal=task.wait_for,
+                    condition=task.condition or "",
+                    timeout=task.timeout or 0.0,
+                    on_timeout=task.on_timeout or "",
+                )
+                return replace(plan, condition="", timeout=0.0, wait=wait)
+            case SignalTask():
+                signal = SignalPlan(task.signal.id, plain(task.signal.payload))
+                return replace(plan, signal=signal)
+            case MemoryTask():
+                return replace(plan, memory=self._memory_call(task))
+        return plan
+
+    def _basic(self, plan: StepPlan, task: BasicTask) -> StepPlan:
+        agent, tool = self._scope.agent_of(task), self._scope.tool_of(task)
+        if agent is not None:
+            call = AgentCall(self._agent(agent), task.action or "", task.prompt or "")
+            return replace(plan, agent=call)
+        if tool is not None or _is_builtin(task.tool):
+            return replace(plan, tool=ToolCall(self._tool_key(task.tool)))
+        if task.prompt:
+            return replace(plan, agent=AgentCall(self._prompted(task), "", task.prompt))
+        return plan
+
+    def _prompted(self, task: BasicTask) -> str:
+        """The agent of a task that only has a prompt (§3.2)."""
+        model = task.model_config or self._scope.default_model
+        assert model is not None
+        made = AgentPlan(
+            id=task.id,
+            model=self._model(model),
+            instructions="",
+            tools=tuple(self._tool_key(tool) for tool in task.tools),
+            mcps=self._servers(task.mcps),
+            memory=self._uses(task.memory),
+            max_iterations=task.max_iterations or 0,
+        )
+        return _keep(self._agents, made)
 
     def _option(self, task: Task, name: str) -> Any:
         """The nearest of the task, its workflow and its project that sets an option (§2.5)."""
@@ -157,8 +276,10 @@ class _Workflow:
         return None
 
     def _timeout(self, task: Task) -> float:
-        if task.timeout is not None:
+        if task.timeout is not None and not isinstance(task.timeout, str):
             return task.timeout
+        if not isinstance(task, BasicTask):
+            return 0.0
         given = self._option(task, "start_to_close_timeout")
         return ATTEMPT_TIMEOUT if given is None else float(given)
 
@@ -201,16 +322,23 @@ class _Workflow:
                 action.id: ActionPlan(
                     id=action.id,
                     prompt=action.prompt,
-                    with_=_plain(action.with_),
+                    with_=plain(action.with_),
                     input_schema=self._schema(action.input),
                     output_schema=self._schema(action.output),
                     json_mode=action.json_mode,
+                    attachments=attachments(action),
                 )
                 for action in agent.actions
             },
-            with_=_plain(agent.with_),
+            with_=plain(agent.with_),
             env=dict(agent.env),
             json_mode=agent.json_mode,
+            tools=tuple(self._tool_key(tool) for tool in agent.tools),
+            mcps=self._servers(agent.mcps),
+            memory=self._uses(agent.memory),
+            max_iterations=agent.max_iterations or 0,
+            attachments=attachments(agent),
+            knowledge=written(agent, "knowledge"),
         )
 
     def _model(self, model: Model) -> ModelPlan:
@@ -224,12 +352,15 @@ class _Workflow:
             api_key=api_key,
             api_url=model.api_url or model.base_url or "",
             organization=model.organization or "",
-            params=_plain(model.parameters()),
+            params=plain(model.parameters()),
             timeout=defaults.timeout if model.timeout is None else model.timeout,
             # None at all is one: the first.
             retry_attempts=defaults.retry_attempts
             if model.retry_attempts is None
             else max(1, model.retry_attempts),
+            context_window=model.context_window or 0,
+            max_tool_iterations=model.max_tool_iterations or 0,
+            rate_limit=values(model.rate_limit),
         )
 
     def _hidden(self, model: Model, api_key: str) -> str:
@@ -241,26 +372,87 @@ class _Workflow:
                 return f"{{{{ .env.{name} }}}}"
             number += 1
 
-    def _tool(self, tool: Tool) -> str:
+    def _tool_key(self, given: str | Selector | Tool | None) -> str:
         """The key under which the plan holds a tool: its id, numbered if two differ."""
+        tool = self._scope.tool(given)
+        if tool is None:
+            assert given is not None
+            assert not isinstance(given, Tool)
+            name = given.id if isinstance(given, Selector) else given
+            return _keep(self._tools, ToolPlan(name, type="builtin"))
         default = ToolPlan(tool.id)
         made = ToolPlan(
             id=tool.id,
             type=tool.type or default.type,
             description=tool.description or "",
             execute=tool.execute or "",
-            config=_plain(tool.config),
-            with_=_plain(tool.with_),
+            config=plain(tool.config),
+            with_=plain(tool.with_),
             env=dict(tool.env),
             input_schema=self._schema(tool.input),
             output_schema=self._schema(tool.output),
-            timeout=default.timeout if tool.timeout is None else tool.timeout,
+            timeout=self._tool_timeout() if tool.timeout is None else tool.timeout,
         )
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]
 
+    def _tool_timeout(self) -> float:
+        project = self._scope.loaded.project
+        return runtime_plan(project.runtime if project else None).timeout
+
+    def _servers(self, given: list[McpReference]) -> tuple[str, ...]:
+        found = (self._scope.mcp(one) for one in given)
+        return tuple(_keep(self._mcps, mcp_plan(mcp)) for mcp in found if mcp is not None)
+
+    def _uses(self, given: MemoryReferences | None) -> tuple[MemoryUse, ...]:
+        out = []
+        for one in memory_references(given):
+            privacy = one.privacy
+            ttl = (privacy.retention_policy or 0.0) if privacy else 0.0
+            memory = self._memory(one.id, ttl)
+            out.append(
+                MemoryUse(
+                    memory=memory,
+                    key=one.key or self._memories[memory].key,
+                    read_only=one.mode == "read-only",
+                    redact=privacy.enabled if privacy else False,
+                    ttl=ttl,
+                )
+            )
+        return tuple(out)
+
+    def _memory(self, name: str, ttl: float = 0.0) -> str:
+        """The key of a memory in the plan; one that nobody declared is implied (§7.4)."""
+        declared = self._scope.memories.get(name)
+        if declared is not None:
+            return _keep(self._memories, memory_plan(declared))
+        default = MemoryPlan(name, max_tokens=2000, max_messages=100)
+        return _keep(self._memories, replace(default, ttl=ttl or default.ttl))
+
+    def _memory_call(self, task: MemoryTask) -> MemoryCall:
+        options = {"max_keys": task.max_keys, "batch_size": task.batch_size}
+        given = {name: value for name, value in options.items() if value is not None}
+        for part in (task.flush_config, task.health_config, task.stats_config, task.clear_config):
+            given |= values(part)
+        return MemoryCall(
+            operation=task.operation,
+            memory=self._memory(task.memory_ref),
+            key=task.key_template,
+            payload=plain(task.payload),
+            options=given,
+        )
+
+    def _triggers(self, trigger: Trigger) -> Iterator[TriggerPlan]:
+        if trigger.webhook is None:
+            yield TriggerPlan(trigger.name or "", self._schema(trigger.schema))
+            return
+        hook = plain(trigger.webhook.node.data())
+        for event in hook["events"]:
+            event["schema"] = self._schema(event.get("schema"))
+        yield TriggerPlan(trigger.webhook.slug, webhook=hook)
+
     def _schema(self, given: Any) -> Json:
-        return _plain(self._scope.schema(given))
+        return plain(self._scope.schema(given))
 
 
 def _keep(plans: dict[str, P], made: P) -> str:
@@ -273,24 +465,20 @@ def _keep(plans: dict[str, P], made: P) -> str:
 
 def _first(policies: Iterable[RetryPolicy], name: str) -> Any:
     for policy in policies:
-        if name in policy.model_fields_set:
+        if name in policy.given:
             value = getattr(policy, name)
             if value is not None:
                 return value
     return None
 
 
+def _is_builtin(given: object) -> bool:
+    name = given.id if isinstance(given, Selector) else given
+    return isinstance(name, str) and name.startswith("cp__")
+
+
 def _transition(given: nouns.Transition | None, target: str | None) -> Transition:
-    return Transition(next=target or "", with_=_plain(given.with_) if given else {})
-
-
-def _plain(value: Any) -> Any:
-    """Data without the nodes that `LocatedDict` carries along."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
+    return Transition(next=target or "", with_=plain(given.with_) if given else {})
 
 
 def _position(span: Span) -> Position:

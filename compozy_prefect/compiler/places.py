@@ -11,32 +11,57 @@ from typing import NamedTuple
 
 from compozy_prefect.compiler import variables
 from compozy_prefect.compiler.scope import Scope
+from compozy_prefect.compiler.sequence import condition_kind
+from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Span
 from compozy_prefect.expressions.reads import Read
 from compozy_prefect.language.models.agent import Agent
-from compozy_prefect.language.models.task import Task
+from compozy_prefect.language.models.task import (
+    BasicTask,
+    CollectionTask,
+    MemoryTask,
+    RouterTask,
+    SignalTask,
+    WaitTask,
+)
 from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.models.trigger import Trigger
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
+
+NOTHING: frozenset[str] = frozenset()
+ANYWHERE = frozenset({"parent", "item", "index", "signal"})
 
 
 class Place(NamedTuple):
     """One text that may hold templates.
 
-    `pointer` is its path in the plan of the workflow; below `agents` and `tools` with the id of the
-    noun, which `owner` tells from another one of that id. `task` is the task it belongs to,
-    `readers` the tasks on whose behalf it is rendered: more than one for an agent that several
-    tasks use. `condition`: a bare expression is allowed too. `ended`: rendered when `task` has
-    ended, so that its own state is known.
+    `pointer` is its path in the plan of the workflow, empty where the plan does not hold it;
+    below `agents` and `tools` with the id of the noun, which `owner` tells from another one of
+    that id. `step` is the step it belongs to, `readers` the steps on whose behalf it is rendered:
+    more than one for an agent that several tasks use. `extra` are variables that only this place
+    sees. `condition`: a bare expression is allowed too. `ended`: rendered when `step` has ended,
+    so that its own state is known.
     """
 
     node: Scalar
     sees: variables.Scope
     pointer: tuple[str | int, ...]
-    task: Task | None = None
-    readers: tuple[str, ...] = ()
+    step: Step | None = None
+    readers: tuple[Step, ...] = ()
     condition: bool = False
     ended: bool = False
     owner: Mapping | None = None
+    extra: frozenset[str] = NOTHING
+
+    @property
+    def sight(self) -> frozenset[str]:
+        """The variables that the place sees."""
+        return variables.VARIABLES[self.sees] | self.extra
+
+    @property
+    def field(self) -> str | int:
+        """The field of the step that it stands in, such as `with`."""
+        return self.pointer[len(self.step.pointer)] if self.step is not None else ""
 
     def span(self, read: Read, at: int) -> Span:
         """Where segment `at` of a path stands, without the dot in front of a name."""
@@ -46,65 +71,141 @@ class Place(NamedTuple):
         return self.node.span_of(start, read.end if last else read.starts[at + 1])
 
 
-_TASK_FIELDS: tuple[tuple[str, variables.Scope], ...] = (
-    ("with", "with"),
-    ("env", "with"),
-    ("outputs", "outputs"),
-)
-
-
 def places(scope: Scope) -> Iterator[Place]:
     """All places of a workflow, and of the agents and tools that it defines or uses."""
     workflow = scope.workflow
     if workflow.config is not None and workflow.config.is_placed:
         yield from _leaves(workflow.config.node.get("env"), "workflow", ("env",))
-    readers: dict[int, list[str]] = {}
-    agents: dict[int, Agent] = {id(agent): agent for agent in workflow.agents}
-    for index, task in enumerate(workflow.tasks):
-        yield from _of_task(task, ("steps", index))
-        agent = scope.agent_of(task)
+    for index, trigger in enumerate(workflow.triggers):
+        yield from _of_trigger(trigger, ("triggers", index, "webhook"))
+    readers: dict[int, list[Step]] = {}
+    for step in scope.tree.all:
+        yield from _of_step(step)
+        agent = scope.agent_of(step.task)
         if agent is not None:
-            agents.setdefault(id(agent), agent)
-            readers.setdefault(id(agent), []).append(task.id)
-    for key, agent in agents.items():
-        yield from _of_agent(agent, tuple(readers.get(key, ())))
+            readers.setdefault(id(agent.node), []).append(step)
+    for agent in scope.agents_used:
+        yield from _of_agent(agent, tuple(readers.get(id(agent.node), ())))
     yield from _leaves(workflow.node.get("outputs"), "workflow outputs", ("outputs",))
 
 
-def _of_task(task: Task, at: tuple[str | int, ...]) -> Iterator[Place]:
-    readers = (task.id,)
-    for name, sees in _TASK_FIELDS:
-        yield from _leaves(task.node.get(name), sees, (*at, name), task, readers)
-    failure = task.node.get("on_error")
+def brought(step: Step) -> frozenset[str]:
+    """The variables that the containers around a step bring (§11.2)."""
+    out: set[str] = set()
+    for above in step.ancestors:
+        out.add("parent")
+        if isinstance(above.task, CollectionTask):
+            out |= {"item", "index", above.task.item_var, above.task.index_var}
+        if isinstance(above.task, WaitTask):
+            out.add("signal")
+    return frozenset(out)
+
+
+def _of_step(step: Step) -> Iterator[Place]:
+    task, node, at = step.task, step.task.node, step.pointer
+    extra = brought(step)
+
+    def leaves(name: str, sees: variables.Scope, *more: str) -> Iterator[Place]:
+        seen = extra | variables.CONTAINER if sees == "outputs" and step.steps else extra
+        seen = seen | frozenset(more)
+        for place in _leaves(node.get(name), sees, (*at, name), step):
+            yield place._replace(extra=seen)
+
+    yield from leaves("with", "with")
+    yield from leaves("env", "with")
+    yield from leaves("outputs", "outputs")
+    yield from leaves("attachments", "own")
+    failure = node.get("on_error")
     if task.on_failure is not task.on_error:
-        failure = task.node.at("config", "on_error")
-    for name, given in (("on_success", task.node.get("on_success")), ("on_error", failure)):
+        failure = node.at("config", "on_error")
+    for name, given in (("on_success", node.get("on_success")), ("on_error", failure)):
         if isinstance(given, Mapping):
-            for place in _leaves(given.get("with"), "outputs", (*at, name, "with"), task, readers):
-                yield place._replace(ended=True)
-    action = task.node.get("action")
-    if isinstance(action, Scalar) and isinstance(action.value, str):
-        yield Place(action, "with", (*at, "agent", "action"), task, readers)
-    condition = task.node.get("condition")
-    if isinstance(condition, Scalar) and isinstance(condition.value, str) and condition.value:
-        yield Place(condition, "with", (*at, "condition"), task, readers, condition=True)
+            for place in _leaves(given.get("with"), "outputs", (*at, name, "with"), step):
+                yield place._replace(ended=True, extra=extra)
+    if not isinstance(task, (RouterTask, WaitTask)):
+        yield from _condition(step, "with", (*at, "condition"), extra)
+    match task:
+        case BasicTask():
+            for place in leaves("action", "with"):
+                yield place._replace(pointer=(*at, "agent", "action"))
+            for place in leaves("prompt", "prompt"):
+                yield place._replace(pointer=(*at, "agent", "prompt"))
+        case CollectionTask():
+            for place in leaves("items", "own"):
+                yield place._replace(pointer=(*at, "collection", *place.pointer[len(at) :]))
+            item = {"item", "index", task.item_var, task.index_var}
+            below = (*at, "collection", "filter")
+            yield from _condition(step, "own", below, extra | item, "filter")
+        case RouterTask():
+            below = (*at, "router", "condition")
+            if condition_kind(task) != "literal":
+                yield from _condition(step, "own", below, extra)
+        case WaitTask():
+            for place in leaves("wait_for", "own"):
+                yield place._replace(pointer=(*at, "wait", "signal"))
+            for place in leaves("timeout", "own"):
+                yield place._replace(pointer=(*at, "wait", "timeout"))
+            below = (*at, "wait", "condition")
+            yield from _condition(step, "own", below, extra | {"signal", "processor"})
+        case SignalTask():
+            yield from leaves("signal", "own")
+        case MemoryTask():
+            for place in leaves("key_template", "own"):
+                yield place._replace(pointer=(*at, "memory", "key"))
+            for place in leaves("payload", "own"):
+                yield place._replace(pointer=(*at, "memory", *place.pointer[len(at) :]))
 
 
-def _of_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
+def _condition(
+    step: Step,
+    sees: variables.Scope,
+    pointer: tuple[str | int, ...],
+    extra: frozenset[str],
+    name: str = "condition",
+) -> Iterator[Place]:
+    for place in _leaves(step.task.node.get(name), sees, pointer, step):
+        if place.node.value:
+            yield place._replace(condition=True, extra=extra)
+
+
+def _of_trigger(trigger: Trigger, at: tuple[str | int, ...]) -> Iterator[Place]:
+    if trigger.webhook is None:
+        return
+    for index, event in enumerate(trigger.webhook.events):
+        below = (*at, "events", index)
+        yield from _leaves(event.node.get("input"), "event", (*below, "input"))
+        for place in _leaves(event.node.get("filter"), "event", (*below, "filter")):
+            yield place._replace(condition=True)
+    verify = trigger.webhook.node.get("verify")
+    if isinstance(verify, Mapping):
+        yield from _leaves(verify.get("secret"), "key", (*at, "verify", "secret"))
+
+
+def _of_agent(agent: Agent, readers: tuple[Step, ...]) -> Iterator[Place]:
+    # What every one of its readers sees, and any of it for an agent that nobody uses yet.
+    extra = frozenset.intersection(*map(brought, readers)) if readers else ANYWHERE
     for place in _inside_agent(agent, readers):
-        yield place._replace(owner=agent.node)
+        yield place._replace(owner=agent.node, extra=extra)
 
 
-def _inside_agent(agent: Agent, readers: tuple[str, ...]) -> Iterator[Place]:
+def _inside_agent(agent: Agent, readers: tuple[Step, ...]) -> Iterator[Place]:
     node = agent.node
     at = ("agents", agent.id)
     yield from _leaves(node.get("instructions"), "prompt", (*at, "instructions"), None, readers)
     yield from _leaves(node.get("with"), "with", (*at, "with"), None, readers)
     yield from _leaves(node.get("env"), "with", (*at, "env"), None, readers)
+    yield from _leaves(node.get("attachments"), "own", (*at, "attachments"), None, readers)
     for action in agent.actions:
         below = (*at, "actions", action.id)
-        yield from _leaves(action.node.get("prompt"), "prompt", (*below, "prompt"), None, readers)
-        yield from _leaves(action.node.get("with"), "with", (*below, "with"), None, readers)
+        inside = action.node.get
+        yield from _leaves(inside("prompt"), "prompt", (*below, "prompt"), None, readers)
+        yield from _leaves(inside("with"), "with", (*below, "with"), None, readers)
+        attached = inside("attachments")
+        yield from _leaves(attached, "own", (*below, "attachments"), None, readers)
+    memory = node.get("memory")
+    for index, one in enumerate(memory.items if isinstance(memory, Sequence) else [memory]):
+        if isinstance(one, Mapping):
+            yield from _leaves(one.get("key"), "own", (*at, "memory", index, "key"), None, readers)
     model = node.get("config") or node.get("model")
     if isinstance(model, Mapping):
         yield from _leaves(model.get("api_key"), "key", (*at, "model", "api_key"), None, readers)
@@ -121,15 +222,15 @@ def _leaves(
     node: Node | None,
     sees: variables.Scope,
     pointer: tuple[str | int, ...],
-    task: Task | None = None,
-    readers: tuple[str, ...] = (),
+    step: Step | None = None,
+    readers: tuple[Step, ...] = (),
 ) -> Iterator[Place]:
     if isinstance(node, Scalar):
         if isinstance(node.value, str):
-            yield Place(node, sees, pointer, task, readers)
+            yield Place(node, sees, pointer, step, readers or ((step,) if step else ()))
     elif isinstance(node, Mapping):
         for key, value in node.entries.items():
-            yield from _leaves(value, sees, (*pointer, key), task, readers)
+            yield from _leaves(value, sees, (*pointer, key), step, readers)
     elif isinstance(node, Sequence):
         for index, item in enumerate(node.items):
-            yield from _leaves(item, sees, (*pointer, index), task, readers)
+            yield from _leaves(item, sees, (*pointer, index), step, readers)

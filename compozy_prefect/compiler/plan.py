@@ -14,7 +14,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -57,6 +57,9 @@ class ModelPlan:
     params: dict[str, Json] = field(default_factory=dict)
     timeout: float = 300.0
     retry_attempts: int = 3
+    context_window: int = 0
+    max_tool_iterations: int = 0
+    rate_limit: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,31 @@ class ActionPlan:
     input_schema: Json = None
     output_schema: Json = None
     json_mode: bool = False
+    attachments: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """A memory that an agent reads and, unless `read_only`, writes (language.md §4.4).
+
+    `memory` is a key of `WorkflowPlan.memories`, `key` a template. `redact`: by the default
+    patterns. `ttl` is the time to live of the conversation in seconds, 0 for the memory's own.
+    """
+
+    memory: str
+    key: str = ""
+    read_only: bool = False
+    redact: bool = False
+    ttl: float = 0.0
 
 
 @dataclass(frozen=True)
 class AgentPlan:
-    """An agent (language.md §4.1). `instructions` is a template."""
+    """An agent (language.md §4.1). `instructions` is a template.
+
+    `tools` and `mcps` are keys of `WorkflowPlan.tools` and `.mcps`; `max_iterations` 0 is the
+    default of the tool loop.
+    """
 
     id: str
     model: ModelPlan
@@ -82,11 +105,67 @@ class AgentPlan:
     with_: dict[str, Json] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     json_mode: bool = False
+    tools: tuple[str, ...] = ()
+    mcps: tuple[str, ...] = ()
+    memory: tuple[MemoryUse, ...] = ()
+    max_iterations: int = 0
+    attachments: tuple[Json, ...] = ()
+    knowledge: Json = None
+
+
+@dataclass(frozen=True)
+class McpPlan:
+    """An MCP server (language.md §8). Text in `url`, `headers` and `env` is a template."""
+
+    id: str
+    transport: str = "sse"
+    url: str = ""
+    command: str = ""
+    args: tuple[str, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    proto: str = "2025-03-26"
+    start_timeout: float = 0.0
+    max_sessions: int = 0
+    bearer_env: str = ""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """A memory resource (language.md §7). Durations are seconds, ratios between 0 and 1.
+
+    A limit of 0 is none. `key` is the template for references that have none.
+    """
+
+    id: str
+    type: str = "token_based"
+    max_tokens: int = 0
+    max_messages: int = 0
+    max_context_ratio: float = 0.0
+    key: str = ""
+    store: str = "redis"
+    ttl: float = 86_400.0
+    flushing: str = "simple_fifo"
+    flush_at: float = 0.8
+    flush: bool = True
+    summary_tokens: int = 0
+    summarize_oldest: float = 0.0
+    eviction: str = "fifo"
+    keep: tuple[str, ...] = ()
+    redact: tuple[str, ...] = ()
+    redaction: str = "[REDACTED]"
+    not_stored: tuple[str, ...] = ()
+    locks: dict[str, float] = field(default_factory=dict)
+    circuit_breaker: Json = None
+    token_provider: Json = None
 
 
 @dataclass(frozen=True)
 class ToolPlan:
-    """A tool (language.md §6.1). `type` is `http`, `javascript` or `runtime` (an export)."""
+    """A tool (language.md §6.1).
+
+    `type` is `http`, `javascript`, `cli`, `runtime` (an export of the entrypoint) or `builtin`.
+    """
 
     id: str
     type: str = "runtime"
@@ -104,11 +183,13 @@ class ToolPlan:
 class AgentCall:
     """A step answered by an agent. `agent` is a key of `WorkflowPlan.agents`.
 
-    `action` may be a template; it is then resolved when the step runs.
+    `action` may be a template; it is then resolved when the step runs. `prompt` is asked instead
+    of an action, or below it as additional context (language.md §3.2).
     """
 
     agent: str
-    action: str
+    action: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,12 +211,92 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class FanPlan:
+    """How the steps of a container run: `strategy` of language.md §3.3, `max_workers` 0 for all."""
+
+    strategy: str = "wait_all"
+    max_workers: int = 0
+
+
+@dataclass(frozen=True)
+class CollectionPlan:
+    """What a collection runs over (language.md §3.4).
+
+    `items` gives the list, `filter` is a template or an expression. `single`: one task for each
+    item, whose output then is the item's.
+    """
+
+    items: Json
+    filter: str = ""
+    item_var: str = "item"
+    index_var: str = "index"
+    sequential: bool = False
+    single: bool = True
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """`target` is the id of a step in the list of the router, or a template of one."""
+
+    key: str
+    target: str
+
+
+@dataclass(frozen=True)
+class RouterPlan:
+    """Where a router leads (language.md §3.6). `kind` says what `condition` is.
+
+    `template`, `literal` (the key itself) or `expression`. `routes` keeps the order of the file.
+    """
+
+    condition: str
+    kind: str
+    routes: tuple[RoutePlan, ...] = ()
+    default: str = ""
+
+
+@dataclass(frozen=True)
+class WaitPlan:
+    """What a step waits for (language.md §3.8). Its processor, if any, is its only step.
+
+    `timeout` is seconds or a template, 0 for none.
+    """
+
+    signal: str
+    condition: str = ""
+    timeout: Json = 0.0
+    on_timeout: str = ""
+
+
+@dataclass(frozen=True)
+class SignalPlan:
+    """What a step sends (language.md §3.9)."""
+
+    id: str
+    payload: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MemoryCall:
+    """What a step does with a memory (language.md §3.10); a key of `WorkflowPlan.memories`."""
+
+    operation: str
+    memory: str
+    key: str
+    payload: Json = None
+    options: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """One task of the YAML. String leaves of `with_`, `outputs` and `env` are templates.
 
     `path` names the step within its workflow: ids from the outermost container inwards, joined by
-    `/`. With neither `agent` nor `tool` the rendered `with` is the output. `timeout` and `sleep`
-    are seconds, `timeout` 0 means none.
+    `/`. With neither `agent` nor `tool` a basic step's rendered `with` is its output. `timeout`
+    and `sleep` are seconds, `timeout` 0 means none.
+
+    `steps` are those of a container, with the inline targets of routers among them: a step whose
+    `role` is not empty runs only when it is chosen. `start` is the first of a composite.
     """
 
     id: str
@@ -154,6 +315,44 @@ class StepPlan:
     sleep: float = 0.0
     on_success: Transition = Transition()
     on_error: Transition = Transition()
+    role: str = ""
+    steps: tuple[StepPlan, ...] = ()
+    start: str = ""
+    fan: FanPlan | None = None
+    collection: CollectionPlan | None = None
+    router: RouterPlan | None = None
+    wait: WaitPlan | None = None
+    signal: SignalPlan | None = None
+    memory: MemoryCall | None = None
+    attachments: tuple[Json, ...] = ()
+    knowledge: Json = None
+
+    @cached_property
+    def by_id(self) -> dict[str, StepPlan]:
+        return {step.id: step for step in self.steps}
+
+
+@dataclass(frozen=True)
+class TriggerPlan:
+    """An event that starts the workflow (language.md §2.7). `name` is that of the signal."""
+
+    name: str
+    schema: Json = None
+    webhook: Json = None
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """When the workflow starts by itself (language.md §2.8), as it is written."""
+
+    cron: str
+    timezone: str = "UTC"
+    enabled: bool = True
+    jitter: float = 0.0
+    overlap_policy: str = "skip"
+    start_at: str = ""
+    end_at: str = ""
+    input: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,6 +372,12 @@ class WorkflowPlan:
     env: dict[str, str] = field(default_factory=dict)
     agents: dict[str, AgentPlan] = field(default_factory=dict)
     tools: dict[str, ToolPlan] = field(default_factory=dict)
+    mcps: dict[str, McpPlan] = field(default_factory=dict)
+    memories: dict[str, MemoryPlan] = field(default_factory=dict)
+    triggers: tuple[TriggerPlan, ...] = ()
+    schedule: SchedulePlan | None = None
+    knowledge: Json = None
+    recover_on_error: bool = False
     start: str = ""
     steps: tuple[StepPlan, ...] = ()
     outputs: Json = None
@@ -182,9 +387,41 @@ class WorkflowPlan:
         return {step.id: step for step in self.steps}
 
     @cached_property
-    def positions(self) -> dict[str, int]:
-        """The index in `steps` by path."""
-        return {step.path: index for index, step in enumerate(self.steps)}
+    def all_steps(self) -> dict[str, StepPlan]:
+        """Every step by its path, each before those in it."""
+        return {step.path: step for step in walk(self.steps)}
+
+    @cached_property
+    def pointers(self) -> dict[str, tuple[str | int, ...]]:
+        """Where each step stands in the plan of the workflow, by its path."""
+        out: dict[str, tuple[str | int, ...]] = {}
+
+        def note(steps: tuple[StepPlan, ...], at: tuple[str | int, ...]) -> None:
+            for index, step in enumerate(steps):
+                out[step.path] = (*at, "steps", index)
+                note(step.steps, out[step.path])
+
+        note(self.steps, ())
+        return out
+
+
+def walk(steps: tuple[StepPlan, ...]) -> Iterator[StepPlan]:
+    """The steps of a list, each before those in it."""
+    for step in steps:
+        yield step
+        yield from walk(step.steps)
+
+
+@dataclass(frozen=True)
+class RuntimePlan:
+    """The engine of JavaScript tools (language.md §1.2). `memory_limit` is bytes, 0 for none."""
+
+    type: str = "bun"
+    entrypoint: str = ""
+    permissions: tuple[str, ...] = ("--allow-read",)
+    timeout: float = 60.0
+    memory_limit: int = 0
+    native_tools: Json = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +429,8 @@ class ProjectPlan:
     name: str
     version: str = ""
     description: str = ""
+    runtime: RuntimePlan = RuntimePlan()
+    knowledge: Json = None
 
 
 @dataclass(frozen=True)

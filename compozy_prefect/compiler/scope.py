@@ -1,7 +1,7 @@
 """A workflow and the project around it → what its names stand for (language.md §10.3).
 
-The nearest definition wins: the workflow's, then the project's. A name whose definition is faulty
-is known but stands for nothing; it was reported where it is defined.
+The nearest definition wins: the workflow's, then the project's, then what autoload found. A name
+whose definition is faulty is known but stands for nothing; it was reported where it is defined.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, TypeVar
 
+from compozy_prefect.compiler.tree import Tree
 from compozy_prefect.language.load import Loaded, LoadedWorkflow
 from compozy_prefect.language.models.agent import Action, Agent
 from compozy_prefect.language.models.base import Noun, Selector
+from compozy_prefect.language.models.mcp import Mcp
+from compozy_prefect.language.models.memory import Memory, MemoryReference
 from compozy_prefect.language.models.model import Model
-from compozy_prefect.language.models.task import Task
+from compozy_prefect.language.models.task import BasicTask, Task
 from compozy_prefect.language.models.tool import Tool
 
 N = TypeVar("N", bound=Noun)
@@ -23,10 +26,11 @@ N = TypeVar("N", bound=Noun)
 class Scope:
     """The definitions that one workflow sees. `owner` names the list of a broken definition."""
 
-    def __init__(self, loaded: Loaded, workflow: LoadedWorkflow) -> None:
+    def __init__(self, loaded: Loaded, workflow: LoadedWorkflow, tree: Tree) -> None:
         self.loaded = loaded
         self.file = workflow.file
         self.workflow = workflow.noun
+        self.tree = tree
         self.broken = workflow.broken | loaded.broken
 
     def is_broken(self, kind: str, name: str) -> bool:
@@ -34,10 +38,11 @@ class Scope:
         return (kind, name) in self.broken or (kind, "") in self.broken
 
     def _visible(self, kind: str) -> Iterable[Noun]:
-        yield from getattr(self.workflow, kind)
+        yield from getattr(self.workflow, kind, ())
         project: Noun | None = self.loaded.project
         if project is not None and project is not self.workflow:
-            yield from getattr(project, kind)
+            yield from getattr(project, kind, ())
+        yield from self.loaded.components.get(kind, ())
 
     def _named(self, kind: str) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -54,6 +59,19 @@ class Scope:
         return self._named("tools")
 
     @cached_property
+    def mcps(self) -> dict[str, Mcp]:
+        visible = [noun for noun in self._visible("mcps") if isinstance(noun, Mcp)]
+        return {mcp_id(mcp): mcp for mcp in reversed(visible)}
+
+    @cached_property
+    def memories(self) -> dict[str, Memory]:
+        return self._named("memories")
+
+    @cached_property
+    def knowledge_bases(self) -> dict[str, Noun]:
+        return self._named("knowledge_bases")
+
+    @cached_property
     def models(self) -> list[Model]:
         return [noun for noun in self._visible("models") if isinstance(noun, Model)]
 
@@ -61,19 +79,19 @@ class Scope:
     def schemas(self) -> dict[str, dict[str, Any]]:
         """The named schemas without their `id`, which is no part of the schema (§9)."""
         return {
-            name: {k: v for k, v in schema.node.data().items() if k != "id"}
+            name: {k: v for k, v in schema.node.data().items() if k not in ("id", "resource")}
             for name, schema in self._named("schemas").items()
         }
 
     @cached_property
-    def tasks(self) -> dict[str, Task]:
-        out: dict[str, Task] = {}
-        for task in self.workflow.tasks:
-            out.setdefault(task.id, task)
-        return out
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task of the workflow, also those in containers and routes."""
+        return tuple(step.task for step in self.tree.all)
 
     def agent_of(self, task: Task) -> Agent | None:
         """The agent that a task names or defines; None when there is none to find."""
+        if not isinstance(task, BasicTask):
+            return None
         if isinstance(task.agent, Agent):
             return task.agent
         if isinstance(task.agent, Selector):
@@ -89,17 +107,38 @@ class Scope:
         owners = [a for a in self.agents.values() if any(x.id == action for x in a.actions)]
         return owners[0] if len(owners) == 1 else None
 
-    def tools_used(self) -> list[Tool]:
-        """The tools in sight, and those that a task defines for itself."""
-        own = [task.tool for task in self.workflow.tasks if isinstance(task.tool, Tool)]
-        return list({id(tool.node): tool for tool in (*self.tools.values(), *own)}.values())
+    @cached_property
+    def agents_used(self) -> tuple[Agent, ...]:
+        """The agents that the workflow defines, and those that its tasks use."""
+        given = [self.agent_of(task) for task in self.tasks]
+        every = [*self.workflow.agents, *(agent for agent in given if agent is not None)]
+        return tuple({id(agent.node): agent for agent in every}.values())
+
+    @cached_property
+    def tools_used(self) -> tuple[Tool, ...]:
+        """The tools in sight, and those that a task or an agent defines for itself."""
+        own: list[Any] = []
+        for task in self.tasks:
+            own += [task.tool, *task.tools] if isinstance(task, BasicTask) else []
+        for agent in self.agents_used:
+            own += agent.tools
+        every = (*self.tools.values(), *(tool for tool in own if isinstance(tool, Tool)))
+        return tuple({id(tool.node): tool for tool in every}.values())
 
     def tool_of(self, task: Task) -> Tool | None:
-        if isinstance(task.tool, Tool):
-            return task.tool
-        if isinstance(task.tool, Selector):
-            return self.tools.get(task.tool.id)
-        return self.tools.get(task.tool) if task.tool is not None else None
+        return self.tool(task.tool) if isinstance(task, BasicTask) else None
+
+    def tool(self, given: str | Selector | Tool | None) -> Tool | None:
+        """The tool that a reference means."""
+        if given is None or isinstance(given, Tool):
+            return given
+        return self.tools.get(given.id if isinstance(given, Selector) else given)
+
+    def mcp(self, given: str | Selector | Mcp) -> Mcp | None:
+        """The MCP server that a reference means."""
+        if isinstance(given, Mcp):
+            return given
+        return self.mcps.get(given.id if isinstance(given, Selector) else given)
 
     def model_of(self, agent: Agent) -> Model | None:
         """The model of an agent: its own, the one it names, or the project's default (§4.1)."""
@@ -109,6 +148,11 @@ class Scope:
             return agent.model
         if agent.model is not None:
             return self.model_named(agent.model)
+        return self.default_model
+
+    @cached_property
+    def default_model(self) -> Model | None:
+        """The model that is marked as default, or the only one."""
         defaults = [model for model in self.models if model.default]
         if defaults:
             return defaults[0]
@@ -144,3 +188,19 @@ def schema_name(text: str) -> str:
 
 def action_of(agent: Agent, name: str) -> Action | None:
     return next((action for action in agent.actions if action.id == name), None)
+
+
+def mcp_id(mcp: Mcp) -> str:
+    """The id of a server; without one, what names it in its address (§13 no. 60)."""
+    if mcp.id:
+        return mcp.id
+    address = (mcp.url or mcp.command or "").removeprefix("stdio://")
+    return address.partition("://")[2].partition("/")[0] or address.rstrip("/").rpartition("/")[2]
+
+
+def memory_references(given: Any) -> list[MemoryReference]:
+    """The memories that an agent or a task refers to, in any of the forms of §4.4."""
+    if given is None:
+        return []
+    listed = given if isinstance(given, list) else [given]
+    return [one if isinstance(one, MemoryReference) else MemoryReference(id=one) for one in listed]

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.checks.project import Checked
 from compozy_prefect.compiler.scope import action_of
+from compozy_prefect.compiler.tree import Step
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import Template, parse
 from compozy_prefect.expressions.nodes import Path, Text
-from compozy_prefect.language.models.task import Task
+from compozy_prefect.language.models.task import BasicTask
 
 Schema = dict[str, Any]
 Segment = str | int | None
@@ -104,57 +105,67 @@ class Shapes:
     """The schemas of what the templates of one workflow read."""
 
     def __init__(self, checked: Checked) -> None:
-        self._scope = checked.scope
+        self._scope, self._tree = checked.scope, checked.tree
         workflow = checked.scope.workflow
         given = workflow.config.input if workflow.config else None
         schema = self._scope.schema(given)
         self._input: Schema = schema if isinstance(schema, dict) else UNKNOWN
-        self._outputs: dict[str, Schema] = {}
+        self._outputs: dict[Step, Schema] = {}
         # What a transition lays over the `with` of the next task may have any field.
+        order = checked.tree.sequence
         self._open = {
             target
-            for task in workflow.tasks
+            for step in checked.tree.steps
             for transition, target in (
-                (task.on_success, checked.sequence.success.get(task.id)),
-                (task.on_error, checked.sequence.failure.get(task.id)),
+                (step.task.on_success, order.success.get(step.id)),
+                (step.task.on_error, order.failure.get(step.id)),
             )
             if transition is not None and transition.with_
         }
 
     def at(
-        self, segments: tuple[Segment, ...], task: Task | None, *, ended: bool = False
+        self,
+        segments: tuple[Segment, ...],
+        step: Step | None,
+        *,
+        reader: Step | None = None,
+        ended: bool = False,
     ) -> tuple[Schema, int]:
         """The schema that a path starts from, and how many of its segments lead there.
 
-        `task` is the one whose `outputs` hold the path, if any do; `ended`: the path stands in
-        its transition, where `.output` is what the `outputs` made of it.
+        `step` is the one whose `outputs` hold the path, if any do; `ended`: the path stands in
+        its transition, where `.output` is what the `outputs` made of it. Names are looked up from
+        `reader`.
         """
         if segments[:2] == ("workflow", "input"):
             return self._input, 2
         if len(segments) > 2 and segments[0] == "tasks":
-            found = self._scope.tasks.get(str(segments[1]))
-            if found is not None and segments[2] == "output":
+            found = self._tree.find(str(segments[1]), reader or step)
+            if found is not None and found.names() is None and segments[2] == "output":
                 return self.output(found), 3
-            if found is not None and segments[2] == "input":
+            if found is not None and found.names() is None and segments[2] == "input":
                 return self._with(found), 3
-        if task is not None and segments[0] == "output":
-            return self.output(task) if ended else self._raw(task), 1
-        if task is not None and segments[0] in ("with", "input"):
-            return self._with(task), 1
+        if step is not None and segments[0] == "output":
+            return self.output(step) if ended else self._raw(step), 1
+        if step is not None and segments[0] in ("with", "input"):
+            return self._with(step), 1
         return UNKNOWN, len(segments)
 
-    def output(self, task: Task) -> Schema:
+    def output(self, step: Step) -> Schema:
         """What `.tasks.<id>.output` is."""
-        if task.id not in self._outputs:
-            self._outputs[task.id] = UNKNOWN  # for a task that reads itself
-            if task.outputs is None:
-                self._outputs[task.id] = self._raw(task)
+        if step not in self._outputs:
+            self._outputs[step] = UNKNOWN  # for a task that reads itself
+            if step.task.outputs is None:
+                self._outputs[step] = self._raw(step)
+            elif step.steps or step.task.type == "router":
+                self._outputs[step] = UNKNOWN
             else:
-                self._outputs[task.id] = self._of(task.outputs, task)
-        return self._outputs[task.id]
+                self._outputs[step] = self._of(step.task.outputs, step)
+        return self._outputs[step]
 
-    def _raw(self, task: Task) -> Schema:
-        if task.type != "basic" or task.condition:
+    def _raw(self, step: Step) -> Schema:
+        task = step.task
+        if not isinstance(task, BasicTask) or task.condition:
             return UNKNOWN
         agent = self._scope.agent_of(task)
         if agent is not None:
@@ -169,24 +180,22 @@ class Shapes:
         if tool is not None:
             schema = self._scope.schema(tool.output)
             return schema if isinstance(schema, dict) else UNKNOWN
-        return UNKNOWN if task.tool is not None or task.agent is not None else self._with(task)
+        has_executor = task.tool is not None or task.agent is not None or task.prompt
+        return UNKNOWN if has_executor else self._with(step)
 
-    def _with(self, task: Task) -> Schema:
+    def _with(self, step: Step) -> Schema:
         # The schema of the input may add defaults, and has the better types.
-        schema = self._scope.schema(task.input)
+        schema = self._scope.schema(step.task.input)
         if isinstance(schema, dict):
             return schema
-        made = self._of(task.with_, None)
-        return (
-            {k: v for k, v in made.items() if k != "additionalProperties"}
-            if (task.id in self._open)
-            else made
-        )
+        made = self._of(step.task.with_, None)
+        is_open = step.parent is not None or step.id in self._open
+        return {k: v for k, v in made.items() if k != "additionalProperties"} if is_open else made
 
-    def _of(self, value: Any, task: Task | None) -> Schema:
+    def _of(self, value: Any, step: Step | None) -> Schema:
         """The schema of a value that the YAML writes out; templates in it are followed."""
         if isinstance(value, dict):
-            properties = {key: self._of(item, task) for key, item in value.items()}
+            properties = {key: self._of(item, step) for key, item in value.items()}
             return {"type": "object", "properties": properties, "additionalProperties": False}
         if isinstance(value, list):
             return {"type": "array"}
@@ -194,9 +203,9 @@ class Shapes:
             return {"type": "boolean"}
         if isinstance(value, (int, float)):
             return {"type": "number"}
-        return self._of_text(value, task) if isinstance(value, str) else UNKNOWN
+        return self._of_text(value, step) if isinstance(value, str) else UNKNOWN
 
-    def _of_text(self, text: str, task: Task | None) -> Schema:
+    def _of_text(self, text: str, step: Step | None) -> Schema:
         try:
             template = parse(text)
         except TemplateError:
@@ -205,7 +214,7 @@ class Shapes:
             return TEXT
         path = path_of(template)
         if path is not None:
-            schema, used = self.at(path, task)
+            schema, used = self.at(path, step)
             found = follow(schema, path[used:])
             return UNKNOWN if isinstance(found, Stop) else found
         first = template.body[0]

@@ -1,29 +1,36 @@
 """Which variables a template sees, by the place where it stands (language.md §11.2).
 
 The checks refuse any other root; the runtime provides exactly these (a test holds the two
-together).
+together). What a container brings for the steps in it comes on top.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-Scope = Literal["with", "outputs", "prompt", "workflow outputs", "workflow", "key"]
+Scope = Literal["with", "own", "outputs", "prompt", "workflow outputs", "workflow", "key", "event"]
 
 _ALWAYS = frozenset({"workflow", "tasks", "env", "trigger", "project", "agents", "tools", "input"})
 _TASK = _ALWAYS | {"task", "current"}
 
 VARIABLES: dict[Scope, frozenset[str]] = {
-    # `with`, `env`, `condition`: `.input` is still the workflow's.
+    # `with`, `env`, `condition`: `.input` is still what is around the task.
     "with": _TASK,
+    # Fields that are rendered once the task's own `with` is.
+    "own": _TASK | {"with"},
     "outputs": _TASK | {"with", "output"},
-    "prompt": _TASK | {"with"},
+    "prompt": _TASK | {"with", "memory"},
     "workflow outputs": _ALWAYS
     | {"output", "status", "error", "workflow_id", "workflow_exec_id", "config"},
     "workflow": _ALWAYS,
     # A provider's key is looked up before anything is rendered for a step.
     "key": frozenset({"env"}),
+    # What a webhook brings, before the workflow has an input.
+    "event": frozenset({"payload", "headers", "query", "env"}),
 }
+
+# What the `outputs` of a container see besides.
+CONTAINER = frozenset({"children", "progress"})
 
 WORKFLOW_FIELDS = frozenset(
     {

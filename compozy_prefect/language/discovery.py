@@ -1,20 +1,21 @@
-"""A path → the documents of the project: the project file, its workflows, `.env`.
+"""A path → the documents of the project: the project file, workflows, what it autoloads, `.env`.
 
-Which files belong to a project is language.md §1.1 and §1.3; what is in them is not looked at
-here beyond `workflows` and `tasks`. Nothing outside the project's directory is read, and what
-cannot be read is a diagnostic at the `source:` that names it.
+Which files belong to a project is language.md §1.1, §1.3 and §10.6; what is in them is not looked
+at here beyond `workflows`, `tasks` and what names a file. Nothing outside the project's directory
+is read, and what cannot be read is a diagnostic at the `source:` or pattern that leads to it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText, Span, error, warning
 from compozy_prefect.errors import UsageError
+from compozy_prefect.language.autoload import Component, autoload
 from compozy_prefect.language.dotenv import read_env
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
@@ -39,18 +40,20 @@ class Discovery:
     """What stands in the project's directory.
 
     `project` is None when its file could not be parsed. `workflows` are the documents to read
-    as workflows, in the order they are listed; a project file with `tasks` is the first of them.
-    A workflow that could not be read is missing here and has a diagnostic. `registry` holds what
-    autoload found, by (resource type, id), both in lower case. `sources` has every text that a
-    span may point into, by name.
+    as workflows, in the order they are listed, and after them those that autoload found, sorted by
+    name; a project file with `tasks` is the first of them. A workflow that could not be read is
+    missing here and has a diagnostic. `components` is everything else that autoload found, sorted
+    by name, and `registry` the same by (resource type, id), both in lower case. `sources` has
+    every text that a span may point into, by name.
     """
 
     root: Path
-    project: Document | None
-    workflows: tuple[Document, ...]
-    registry: dict[tuple[str, str], Mapping]
-    env: dict[str, str]
-    sources: dict[str, SourceText]
+    project: Document | None = None
+    workflows: tuple[Document, ...] = ()
+    components: tuple[Component, ...] = ()
+    registry: dict[tuple[str, str], Mapping] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, SourceText] = field(default_factory=dict)
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
@@ -61,8 +64,8 @@ def discover(path: Path, *, env_file: Path | None = None) -> Discovery:
     the directory, no such `env_file`.
     """
     project_path = _project_path(path)
-    found = Discovery(project_path.parent, None, (), {}, {}, {})
-    env = _environment(found, env_file)
+    found = Discovery(project_path.parent)
+    found.env.update(_environment(found, env_file))
     try:
         root, problems, text = read(project_path, project_path.name)
     except OSError as failure:
@@ -70,12 +73,20 @@ def discover(path: Path, *, env_file: Path | None = None) -> Discovery:
     found.sources[text.name] = text
     found.diagnostics.extend(problems)
     if not isinstance(root, Mapping):
-        return Discovery(found.root, None, (), {}, env, found.sources, found.diagnostics)
+        return found
     is_workflow = root.get("tasks") is not None
     project = Document(text.name, project_path, root, is_workflow)
-    workflows = ([project] if is_workflow else []) + list(_workflows(found, project))
-    return Discovery(
-        found.root, project, tuple(workflows), {}, env, found.sources, found.diagnostics
+    known: dict[str, Span | None] = {os.path.realpath(project.path): None}
+    workflows = ([project] if is_workflow else []) + list(_workflows(found, project, known))
+    components = _autoloaded(found, project, workflows, known)
+    workflows += (Document(c.document, c.path, c.root, True) for c in components if c.is_workflow)
+    others = tuple(component for component in components if not component.is_workflow)
+    return replace(
+        found,
+        project=project,
+        workflows=tuple(workflows),
+        components=others,
+        registry={component.key: component.root for component in others},
     )
 
 
@@ -112,13 +123,17 @@ def _listing(directory: Path) -> list[Path]:
 # --- workflows ------------------------------------------------------------------------------------
 
 
-def _workflows(found: Discovery, project: Document) -> Iterator[Document]:
-    """The listed workflow files. Their shape (§1.1: strings, maps with `source`) is checked with
-    the rest of the project's; what is neither is passed over here."""
+def _workflows(
+    found: Discovery, project: Document, known: dict[str, Span | None]
+) -> Iterator[Document]:
+    """The listed workflow files; `known` gets the real path of each and where it is listed.
+
+    Their shape (§1.1: strings, maps with `source`) is checked with the rest of the project's; what
+    is neither is passed over here.
+    """
     listed = project.root.get("workflows")
     if not isinstance(listed, Sequence):
         return
-    known: dict[str, Span | None] = {os.path.realpath(project.path): None}
     for item in listed.items:
         source = item.get("source") if isinstance(item, Mapping) else item
         if not isinstance(source, Scalar) or not isinstance(source.value, str):
@@ -171,6 +186,20 @@ def _document(found: Discovery, source: Scalar, real: str) -> Document | None:
     found.sources[name] = text
     found.diagnostics.extend(problems)
     return Document(name, Path(real), root, True) if isinstance(root, Mapping) else None
+
+
+def _autoloaded(
+    found: Discovery, project: Document, workflows: list[Document], known: Collection[str]
+) -> tuple[Component, ...]:
+    taken: dict[tuple[str, str], str] = {}
+    for document in workflows:
+        identity = document.root.get("id") or document.root.get("name")
+        if isinstance(identity, Scalar):
+            taken["workflow", identity.text.strip().lower()] = document.name
+    loaded = autoload(found.root, project.root, listed=known, taken=taken)
+    found.sources.update(loaded.sources)
+    found.diagnostics.extend(loaded.diagnostics)
+    return loaded.components
 
 
 def _unreadable(root: Path, source: Scalar, problem: str) -> Diagnostic:

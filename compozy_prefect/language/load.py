@@ -7,14 +7,21 @@ project is executed, no process is started and no socket is opened.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText
 from compozy_prefect.language.discovery import Discovery, Document, discover
-from compozy_prefect.language.models.project import Project, SingleFile, Workflow
+from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.knowledge import Embedder, KnowledgeBase, VectorDb
+from compozy_prefect.language.models.mcp import Mcp
+from compozy_prefect.language.models.memory import Memory
+from compozy_prefect.language.models.model import Model
+from compozy_prefect.language.models.project import NamedSchema, Project, SingleFile, Workflow
+from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.nodes import Mapping
 from compozy_prefect.language.references import Scopes, resolve
-from compozy_prefect.language.typed import Typed, typed
+from compozy_prefect.language.typed import LISTS, Typed, typed
 
 
 class LoadedWorkflow(NamedTuple):
@@ -28,6 +35,8 @@ class LoadedWorkflow(NamedTuple):
 class Loaded(NamedTuple):
     """A project as read.
 
+    `components` are the nouns that autoload found, by the list they would stand in.
+
     `project` is None when its file is no YAML map. `env` is its `.env` file, `sources` the text
     of every file that a span points into.
     """
@@ -37,6 +46,7 @@ class Loaded(NamedTuple):
     project: Project | None
     workflows: tuple[LoadedWorkflow, ...]
     broken: frozenset[tuple[str, str]]
+    components: dict[str, list[Noun]]
     env: dict[str, str]
     sources: dict[str, SourceText]
     diagnostics: tuple[Diagnostic, ...]
@@ -50,29 +60,61 @@ def load(path: Path, *, env_file: Path | None = None) -> Loaded:
     found = discover(path, env_file=env_file)
     diagnostics = list(found.diagnostics)
     workflows: list[LoadedWorkflow] = []
-    project: Typed | None = None
+    project: Typed[Project] | None = None
     if found.project is not None:
         kind = SingleFile if found.project.is_workflow else Project
         project = typed(_resolved(found.project, found, diagnostics), kind)
         diagnostics += project.diagnostics
     for document in found.workflows:
         if document is found.project and project is not None:
-            made = project
+            made: Typed[Any] = project
         else:
             made = typed(_resolved(document, found, diagnostics), Workflow)
             diagnostics += made.diagnostics
-        noun = cast(Workflow, made.noun)
-        workflows.append(LoadedWorkflow(document.name, noun, frozenset(made.broken)))
+        assert made.noun is not None
+        workflows.append(LoadedWorkflow(document.name, made.noun, frozenset(made.broken)))
+    components = _components(found, broken := set(project.broken if project else ()), diagnostics)
     return Loaded(
         root=found.root,
         file=found.project.name if found.project else "",
-        project=cast(Project, project.noun) if project else None,
+        project=project.noun if project else None,
         workflows=tuple(workflows),
-        broken=frozenset(project.broken) if project else frozenset(),
+        broken=frozenset(broken),
+        components=components,
         env=found.env,
         sources=found.sources,
         diagnostics=tuple(diagnostics),
     )
+
+
+def _components(
+    found: Discovery, broken: set[tuple[str, str]], diagnostics: list[Diagnostic]
+) -> dict[str, list[Noun]]:
+    """What autoload found, by the list that it would stand in (§10.6)."""
+    out: dict[str, list[Noun]] = {}
+    for component in found.components:
+        kind = _KINDS.get(component.kind)
+        if kind is not None:
+            document = Document(component.document, component.path, component.root, False)
+            made = typed(_resolved(document, found, diagnostics), kind)
+            diagnostics += made.diagnostics
+            broken |= made.broken
+            if made.noun is not None:
+                out.setdefault(LISTS[kind], []).append(made.noun)
+    return out
+
+
+_KINDS: dict[str, type[Noun]] = {
+    "agent": Agent,
+    "embedder": Embedder,
+    "knowledge_base": KnowledgeBase,
+    "mcp": Mcp,
+    "memory": Memory,
+    "model": Model,
+    "schema": NamedSchema,
+    "tool": Tool,
+    "vectordb": VectorDb,
+}
 
 
 def _resolved(document: Document, found: Discovery, diagnostics: list[Diagnostic]) -> Mapping:

@@ -39,8 +39,7 @@ class Scope:
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""
-        index = self.workflow.positions[step.path]
-        return pointer("workflows", self.workflow.id, "steps", index, *keys)
+        return pointer("workflows", self.workflow.id, *self.workflow.pointers[step.path], *keys)
 
     def environment(self, env: Mapping[str, str]) -> Environment:
         """What template functions see; its clock stands still for one attempt (§11.6, `now`)."""

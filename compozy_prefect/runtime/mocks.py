@@ -277,7 +277,7 @@ def _json(value: Any, source: str, where: str) -> None:
 def _seconds(value: Any, source: str, where: str) -> float:
     """Seconds of a duration such as `250ms` or `1h30m` (language.md §2.6)."""
     # Late, since the module brings pydantic, and few mocks have a delay.
-    from compozy_prefect.language.models.base import parse_duration
+    from compozy_prefect.language.durations import parse_duration
 
     try:
         return parse_duration(value)

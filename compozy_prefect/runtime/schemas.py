@@ -2,7 +2,7 @@
 
 Draft 2020-12. Formats only annotate; an `id` at the top of a schema is Compozy's name for it and
 no keyword; `type: null`, the YAML null, counts as absent (language.md §9). A `$ref` is followed
-within the schema only, nothing is ever fetched.
+within the schema only, nothing is ever fetched. A regular expression has a bound (`patterns`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.plan import Json
+from compozy_prefect.language import patterns
 from compozy_prefect.language.names import nearest
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import ValidationError
 
 MOST = 10  # violations that `violations` tells
 _SEEN = 500  # violations that are looked at, so that a list of a million bad items ends soon
@@ -67,7 +68,9 @@ def violations(value: Json, schema: Json) -> list[str]:
     if isinstance(checker, str):
         return [f"at `$`: the schema cannot be used: {checker}"]
     try:
-        found = list(islice(checker.iter_errors(value), _SEEN))
+        with patterns.bounded():
+            found = list(islice(checker.iter_errors(value), _SEEN))
+            lines = dict.fromkeys(_sentence(error) for error in sorted(found, key=_order))
     except Unresolvable as fault:
         return [
             f"at `$`: the schema cannot be used: it refers to {fault.ref!r}, which is not in it, "
@@ -75,9 +78,10 @@ def violations(value: Json, schema: Json) -> list[str]:
         ]
     except RecursionError:
         return ["at `$`: the value is nested too deeply for its schema, or the schema is circular"]
-    except (re.error, ValueError, ArithmeticError) as fault:
+    except patterns.PatternTimeout as fault:
+        return [f"at `$`: the value cannot be checked: {fault}"]
+    except (ValueError, ArithmeticError) as fault:
         return [f"at `$`: the schema cannot be used: {_cut(str(fault))}"]
-    lines = dict.fromkeys(_sentence(error) for error in sorted(found, key=_order))
     if len(lines) <= MOST:
         return list(lines)
     more = f"and {len(lines) - MOST + 1}{' or' if len(found) == _SEEN else ''} more"
@@ -89,25 +93,26 @@ def fits(value: Json, schema: Json) -> bool:
     return not violations(value, schema)
 
 
-def validator(schema: Json) -> Draft202012Validator | str:
-    """The validator of a schema, made once; or a sentence saying why it is no schema."""
+def validator(schema: Json) -> Any:
+    """The jsonschema validator of a schema, made once; or a sentence saying why it is no schema."""
     return _validator(json.dumps(schema, sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=512)
-def _validator(text: str) -> Draft202012Validator | str:
+def _validator(text: str) -> Any:
     # The text is the key, since a schema is a dict; writing it takes 10 µs, making this 1 ms.
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
     from referencing.jsonschema import EMPTY_REGISTRY
 
+    from compozy_prefect.runtime.keywords import FORMATS, Bounded
+
     schema = plain(json.loads(text))
     try:
-        Draft202012Validator.check_schema(schema)
+        Bounded.check_schema(schema, format_checker=FORMATS)
     except SchemaError as fault:
-        return f"at `{_path(fault.absolute_path)}`: {_cut(fault.message)}"
+        return f"at `{_path(fault.absolute_path)}`: {_cut(str(fault.cause or fault.message))}"
     # Without a registry of its own jsonschema fetches remote references over the network.
-    return Draft202012Validator(schema, registry=EMPTY_REGISTRY)
+    return Bounded(schema, registry=EMPTY_REGISTRY)
 
 
 def plain(schema: Json) -> Json:
@@ -224,15 +229,11 @@ def _additional(error: ValidationError) -> str:
         or not isinstance(value, dict)
     ):
         return _cut(error.message, 3 * _SHOWN)
-    listed = schema.get("properties") or {}
-    patterns = schema.get("patternProperties") or {}
-    extra = [
-        name
-        for name in value
-        if name not in listed and not any(re.search(pattern, name) for pattern in patterns)
-    ]
+    from compozy_prefect.runtime.keywords import extras
+
+    extra = extras(value, schema)
     names = ", ".join(f"`{_cut(name)}`" for name in extra[:5]) + (" …" if len(extra) > 5 else "")
-    near = nearest(extra[0], listed) if extra else None
+    near = nearest(extra[0], schema.get("properties", {})) if extra else None
     return f"{names} is not allowed" + (f"; did you mean `{near}`?" if near else "")
 
 

@@ -12,10 +12,12 @@ from compozy_prefect import codes
 from compozy_prefect.cli import main
 from compozy_prefect.compiler.compile import check
 
+# What this version does not act on says so wherever it stands.
+NOT_YET = {"CZ308", "CZ315"}
 PACKAGE = Path(compozy_prefect.__file__).parent
 BLOCK = re.compile(r"^```yaml (bad|good)\n(.*?)^```$", re.S | re.M)
 # They depend on the data of a run, or on more than one file: the page says so in words.
-WITHOUT_EXAMPLE = {"CZ104", "CZ109", "CZ110", "CZ405", "CZ406", "CZ407"}
+WITHOUT_EXAMPLE = {"CZ104", "CZ109", "CZ110", "CZ112", "CZ113", "CZ405", "CZ406", "CZ407"}
 
 
 def _used() -> set[str]:
@@ -54,13 +56,15 @@ def test_the_page_is_well_formed(code: str) -> None:
 @pytest.mark.parametrize("code", [c for c in codes.known() if c not in WITHOUT_EXAMPLE])
 def test_the_bad_project_has_this_fault_and_no_other(code: str, tmp_path: Path) -> None:
     (tmp_path / "compozy.yaml").write_text(_blocks(code)["bad"], "utf-8")
-    assert {d.code for d in check(tmp_path).diagnostics} == {code}
+    found = {d.code for d in check(tmp_path).diagnostics}
+    assert found - (NOT_YET - {code}) == {code}
 
 
 @pytest.mark.parametrize("code", [c for c in codes.known() if c not in WITHOUT_EXAMPLE])
 def test_the_good_project_has_none(code: str, tmp_path: Path) -> None:
     (tmp_path / "compozy.yaml").write_text(_blocks(code)["good"], "utf-8")
-    assert [str(d) for d in check(tmp_path).diagnostics] == []
+    found = [d for d in check(tmp_path).diagnostics if d.code not in NOT_YET]
+    assert [str(d) for d in found] == []
 
 
 @pytest.mark.parametrize("code", codes.known())

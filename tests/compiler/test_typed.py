@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from compozy_prefect.compiler.compile import check
 from compozy_prefect.compiler.lower import lower
 from compozy_prefect.diagnostics import has_errors
-from compozy_prefect.language.models.base import parse_duration
+from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.language.models.project import Project, SingleFile, Workflow
 from compozy_prefect.language.nodes import Mapping
 from compozy_prefect.language.source import parse
@@ -47,7 +47,7 @@ tasks:
     )
     assert isinstance(out.noun, SingleFile)
     (agent,), (model,), (task,) = out.noun.agents, out.noun.models, out.noun.tasks
-    assert [action.id for action in agent.actions] == ["two"]
+    assert [action.id for action in agent.actions] == ["one", "two"]
     assert (agent.max_iterations, model.temperature, model.top_p) == (None, None, 0.5)
     assert task.config is not None
     assert task.config.retry_policy is not None

@@ -12,7 +12,7 @@ from compozy_prefect.diagnostics import Diagnostic
 from compozy_prefect.language.discovery import discover
 from compozy_prefect.language.references import Scopes, resolve
 
-OURS = [f"CZ{n}" for n in (*range(101, 111), *range(201, 207))]
+OURS = [f"CZ{n}" for n in (*range(101, 114), *range(201, 207))]
 
 
 def _found(directory: Path, text: str) -> list[Diagnostic]:

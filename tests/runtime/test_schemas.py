@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -125,6 +126,122 @@ def test_nothing_is_fetched(ref, monkeypatch):
     [found] = violations({}, {"$ref": ref})
     assert "the schema cannot be used" in found
     assert ref.lstrip("#") in found
+
+
+EVIL = r"^(?:(?=a)(a|aa)+)+$"  # beyond RE2, and without end for an engine that backtracks
+LONG = "a" * 60 + "b"
+
+
+@pytest.mark.parametrize("draft", ["2020-12/schema", "2019-09/schema"])
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": EVIL}, LONG),
+        ({"not": {"pattern": EVIL}}, LONG),
+        ({"anyOf": [{"pattern": EVIL}, True]}, LONG),
+        ({"propertyNames": {"pattern": EVIL}}, {LONG: 1}),
+        ({"patternProperties": {EVIL: True}}, {LONG: 1}),
+        ({"patternProperties": {EVIL: True}, "additionalProperties": False}, {LONG: 1}),
+        ({"allOf": [{"patternProperties": {EVIL: 0}}], "unevaluatedProperties": False}, {LONG: 1}),
+    ],
+)
+def test_a_pattern_without_end_is_a_violation(schema, value, draft):
+    draft = f"https://json-schema.org/draft/{draft}"
+    schema = {"$ref": "#/x/s", "x": {"s": {"$schema": draft, **schema}}}
+    begin = time.thread_time()
+    [found] = violations(value, schema)
+    assert time.thread_time() - begin < 1
+    assert found == (
+        f"at `$`: the value cannot be checked: the pattern `{EVIL}` takes too long on a text of "
+        "61 characters"
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad", "sentence"),
+    [
+        ({"pattern": "^(a+)+$"}, "aa", LONG, f'at `$`: "{LONG}" does not match the pattern'),
+        ({"pattern": "^a$"}, "a", "a\n", 'at `$`: "a\\n" does not match the pattern "^a$"'),
+        ({"pattern": r"^\p{L}+$"}, "é", "1", 'at `$`: "1" does not match the pattern'),
+        ({"pattern": r"^(?=.*\d).{4}$"}, "abc1", "abcd", 'at `$`: "abcd" does not match'),
+        ({"propertyNames": {"pattern": "^a"}}, {"a": 1}, {"b": 1}, 'at `$`: "b" does not match'),
+        (
+            {"patternProperties": {"^a": {"type": "string"}}},
+            {"a": "x", "b": 1},
+            {"ab": 1},
+            "at `ab`: expected string, got integer 1",
+        ),
+        (
+            {"patternProperties": {"^(?!b)": {}}, "additionalProperties": False},
+            {"a": 1},
+            {"a": 1, "b": 1},
+            "at `$`: `b` is not allowed",
+        ),
+        (
+            {"patternProperties": {"^a": {}}, "additionalProperties": {"type": "string"}},
+            {"a": 1, "b": "x"},
+            {"b": 1},
+            "at `b`: expected string, got integer 1",
+        ),
+        ({"additionalProperties": False}, {}, {"a": 1}, "at `$`: `a` is not allowed"),
+    ],
+)
+def test_patterns_find_what_they_are_for(schema, good, bad, sentence):
+    assert violations(good, schema) == []
+    [found] = violations(bad, schema)
+    assert found.startswith(sentence)
+
+
+UNEVALUATED = {
+    "properties": {"own": {}},
+    "patternProperties": {"^x_": {}},
+    "$ref": "#/$defs/there",
+    "allOf": [{"properties": {"all": {}}}],
+    "anyOf": [{"properties": {"kind": {"const": "k"}}, "required": ["kind"]}, True],
+    "dependentSchemas": {"own": {"properties": {"depends": {}}}},
+    "if": {"properties": {"flag": {"const": True}}, "required": ["flag"]},
+    "then": {"patternProperties": {"^(?=then)": {}}},
+    "else": {"properties": {"else": {}}},
+    "unevaluatedProperties": False,
+    "$defs": {"there": {"properties": {"there": {}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "extra"),
+    [
+        ({"own": 1, "x_1": 1, "there": 1, "all": 1, "kind": "k", "depends": 1, "else": 1}, []),
+        ({"flag": True, "then_1": 1}, []),
+        ({"flag": False}, ["flag"]),
+        ({"then_1": 1}, ["then_1"]),
+        ({"flag": True, "else": 1}, ["else"]),
+        ({"kind": "other"}, ["kind"]),
+        ({"depends": 1, "y_1": 1}, ["depends", "y_1"]),
+    ],
+)
+def test_unevaluated_properties_are_those_that_nothing_fitting_speaks_of(value, extra):
+    found = violations(value, UNEVALUATED)
+    assert [line.split("`")[1] for line in found] == extra
+
+
+def test_what_a_part_lets_through_is_evaluated():
+    schema = {"allOf": [{"additionalProperties": {"type": "integer"}}]}
+    assert fits({"a": 1}, {**schema, "unevaluatedProperties": False})
+    assert violations({"a": "x"}, {"unevaluatedProperties": {"type": "integer"}}) == [
+        'at `a`: expected integer, got string "x"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ({"properties": {"a": {"pattern": "a(b"}}}, "at `properties.a.pattern`: no regular"),
+        ({"patternProperties": {"[": {}}}, "at `patternProperties`: no regular expression: unter"),
+    ],
+)
+def test_a_broken_pattern_says_where_and_why(schema, sentence):
+    [found] = violations(1, schema)
+    assert found.startswith(f"at `$`: the schema cannot be used: {sentence}")
 
 
 @pytest.mark.parametrize(

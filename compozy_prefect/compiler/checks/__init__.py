@@ -14,6 +14,7 @@ from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
 from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.names import names
+from compozy_prefect.compiler.checks.order import order
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.schemas import schemas
 from compozy_prefect.compiler.checks.secrets import secrets
@@ -31,6 +32,7 @@ PASSES: tuple[Pass, ...] = (
     schemas,
     contents,
     templates,
+    order,
     fields,
     secrets,
     support,

@@ -1,4 +1,4 @@
-"""What a task does, and that it says so once (language.md §14, rows 6 to 8)."""
+"""What a task does, and that it says so once (language.md §14, rows 6 to 8, 14, 20, 22)."""
 
 from __future__ import annotations
 
@@ -7,39 +7,58 @@ from collections.abc import Iterator
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, error, warning
-from compozy_prefect.language.models.task import Task
+from compozy_prefect.language.models.task import BasicTask, Task
 from compozy_prefect.language.names import nearest
+from compozy_prefect.language.nodes import Mapping
+
+# What each type may not have, besides an agent and a tool (§3.6 to §3.9). Of a router examples of
+# the language set an `action`, which does nothing.
+_FORBIDDEN = {
+    "aggregate": ("action", "sleep", "with", "tasks"),
+    "signal": ("action",),
+}
+_EXECUTORS = ("agent", "tool", "prompt")
 
 
 def executors(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         workflow = checked.scope.workflow
-        for task in workflow.tasks:
-            yield from _task(task, checked.scope)
+        for task in checked.scope.tasks:
+            if any(directive in task.node.entries for directive in ("$use", "$ref", "$merge")):
+                continue  # it could not be resolved, and would have said what the task does
+            if isinstance(task, BasicTask):
+                yield from _basic(task, checked.scope)
+            elif task.type != "unknown":
+                yield from _other(task)
+            if task.type == "aggregate" and task.outputs == {}:
+                yield _empty_outputs(task.node, "say what it puts together")
         if workflow.outputs == {}:
+            yield _empty_outputs(workflow.node, "leave it out to get the output of every task")
+
+
+def _empty_outputs(node: Mapping, hint: str) -> Diagnostic:
+    return error("CZ307", "`outputs` is empty", node.key_span("outputs"), hint)
+
+
+def _other(task: Task) -> Iterator[Diagnostic]:
+    """A task that is not basic has no executor of its own."""
+    for name in (*_EXECUTORS, *_FORBIDDEN.get(task.type, ())):
+        if _is_given(task, name):
             yield error(
-                "CZ307",
-                "`outputs` is empty",
-                workflow.node.key_span("outputs"),
-                "leave it out to get the output of every task",
+                "CZ309",
+                f"a task of type `{task.type}` has no `{name}`",
+                task.node.key_span(name),
+                "leave `type` out, or give the work to a task of its own"
+                if name in _EXECUTORS
+                else f"remove `{name}`",
             )
 
 
-def _task(task: Task, scope: Scope) -> Iterator[Diagnostic]:
+def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
     node = task.node
-    if task.type not in ("basic", "unknown"):
-        stated = node.entries.get("type")
-        yield error(
-            "CZ308",
-            f"this version does not run tasks of type `{task.type}`",
-            stated.span if stated is not None and stated.data() else node.at("id").span,
-            "it runs `basic` tasks; the other types are on their way",
-        )
-        return
-    if any(directive in node.entries for directive in ("$use", "$ref", "$merge")):
-        return  # it could not be resolved, and would have said what the task does
     # What is faulty is missing in the task and was reported; it is given all the same.
     agent, tool, action = (_is_given(task, name) for name in ("agent", "tool", "action"))
+    prompt = _is_given(task, "prompt")
     if agent and tool:
         yield error(
             "CZ309",
@@ -47,14 +66,15 @@ def _task(task: Task, scope: Scope) -> Iterator[Diagnostic]:
             node.key_span("tool"),
             "a task has one of them; make two tasks",
         )
-    elif tool and action:
+    elif tool and (action or prompt):
+        name = "action" if action else "prompt"
         yield error(
             "CZ309",
-            f"the task `{task.id}` calls a tool, which has no actions",
-            node.key_span("action"),
+            f"the task `{task.id}` calls a tool, which has no {name}s",
+            node.key_span(name),
             "put what the tool should do into `with`",
         )
-    elif agent and not action:
+    elif agent and not action and not prompt:
         wanted = scope.agent_of(task)
         actions = ", ".join(f"`{one.id}`" for one in wanted.actions) if wanted else ""
         yield error(
@@ -65,8 +85,15 @@ def _task(task: Task, scope: Scope) -> Iterator[Diagnostic]:
         )
     elif action and not agent and task.action:
         yield from _action_alone(task, scope)
-    named = "id" in node.entries and task.type == "basic"
-    if named and not (agent or tool or action) and "with" not in node.entries:
+    elif prompt and not agent and not _has_model(task, scope):
+        yield error(
+            "CZ214",
+            f"the task `{task.id}` has a prompt and no model",
+            node.key_span("prompt"),
+            "add `model_config:`, or mark a model of the project with `default: true`",
+        )
+    does = agent or tool or action or prompt or "with" in node.entries
+    if not does and "id" in node.entries:
         yield warning(
             "CZ310",
             f"the task `{task.id}` does nothing: it has no agent, no tool and no `with`",
@@ -75,12 +102,17 @@ def _task(task: Task, scope: Scope) -> Iterator[Diagnostic]:
         )
 
 
+def _has_model(task: BasicTask, scope: Scope) -> bool:
+    known = scope.default_model is not None or scope.is_broken("models", "")
+    return known or _is_given(task, "model_config")
+
+
 def _is_given(task: Task, name: str) -> bool:
     given = task.node.get(name)
     return given is not None and given.data() not in (None, "")
 
 
-def _action_alone(task: Task, scope: Scope) -> Iterator[Diagnostic]:
+def _action_alone(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
     """`action` without an agent is fine when exactly one agent has it (§3.2)."""
     action = str(task.action)
     if scope.agent_of(task) is not None or any(kind == "agents" for kind, _ in scope.broken):

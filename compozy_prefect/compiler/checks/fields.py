@@ -46,13 +46,14 @@ def _place(place: Place, shapes: Shapes) -> Iterator[Diagnostic]:
         template = parse_condition(text) if place.condition else parse(text)
     except TemplateError:
         return  # said by the pass over templates
-    task = place.task if place.sees == "outputs" else None
-    if task is not None and place.pointer[2] == "on_error":
+    step = place.step if place.sees == "outputs" else None
+    if step is not None and place.field == "on_error":
         return  # what a failed task leaves behind has no schema
     ended = place.ended
+    reader = place.readers[0] if place.readers else None
 
     def origin(segments: tuple[Segment, ...]) -> tuple[Schema, int]:
-        return shapes.at(segments, task, ended=ended)
+        return shapes.at(segments, step, reader=reader, ended=ended)
 
     for read in template.reads:
         yield from _read(read, place, origin)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.diagnostics import Diagnostic, Span, error
 from compozy_prefect.language.models.base import Noun
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping
+
+_KINDS = {
+    "agents": "agent",
+    "tools": "tool",
+    "schemas": "schema",
+    "mcps": "MCP server",
+    "memories": "memory",
+    "embedders": "embedder",
+    "vector_dbs": "vector database",
+    "knowledge_bases": "knowledge base",
+}
 
 
 def identities(project: Project) -> Iterator[Diagnostic]:
@@ -30,16 +41,33 @@ def identities(project: Project) -> Iterator[Diagnostic]:
             yield _duplicate("workflow", noun.key, span, seen[noun.key])
         else:
             seen[noun.key] = span
-        yield from _unique("task", noun.tasks)
+    for checked in project.workflows:
+        yield from _tasks(checked)
     holders: list[Noun] = [workflow.noun for workflow in loaded.workflows]
     if all(holder is not loaded.project for holder in holders):
         holders.append(loaded.project)
     for holder in holders:
-        for kind in ("agents", "tools", "schemas"):
-            yield from _unique(kind.removesuffix("s"), getattr(holder, kind))
+        for kind, word in _KINDS.items():
+            yield from _unique(word, getattr(holder, kind, ()))
         yield from _one_default(getattr(holder, "models"))  # noqa: B009 - as below
         for agent in getattr(holder, "agents"):  # noqa: B009 - the holder is any noun
             yield from _unique("action", agent.actions)
+
+
+def _tasks(checked: Checked) -> Iterator[Diagnostic]:
+    """Ids differ within each list, and a task is not inside itself (§14 rows 5, 16)."""
+    yield from _unique("task", [step.task for step in checked.tree.steps])
+    for step in checked.tree.all:
+        yield from _unique("task", [one.task for one in step.steps if one.role != "processor"])
+        for above in step.ancestors:
+            if above.id == step.id and "{{" not in step.id:
+                yield error(
+                    "CZ306",
+                    f"the task `{step.id}` stands inside a task with the same id",
+                    _id_span(step.task),
+                    "ids on the way to a task must differ",
+                )
+                break
 
 
 def _no_workflow(project: Noun) -> Diagnostic:
@@ -57,7 +85,7 @@ def _unique(kind: str, nouns: Iterable[Noun]) -> Iterator[Diagnostic]:
     seen: dict[str, Span] = {}
     for noun in nouns:
         name = noun.id  # type: ignore[attr-defined]
-        if "{{" in name:
+        if name is None or "{{" in name:
             continue  # known only when it runs
         span = _id_span(noun)
         if name in seen:
@@ -81,10 +109,14 @@ def _one_default(models: Iterable[Model]) -> Iterator[Diagnostic]:
 def _duplicate(kind: str, name: str, span: Span, first: Span) -> Diagnostic:
     return error(
         "CZ306",
-        f"two {kind}s have the id `{name}`",
+        f"two {_plural(kind)} have the id `{name}`",
         span,
         f"the other one is at {first.file}:{first.line}; ids must differ",
     )
+
+
+def _plural(word: str) -> str:
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
 
 
 def _id_span(noun: Noun) -> Span:

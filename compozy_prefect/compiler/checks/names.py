@@ -6,35 +6,41 @@ from collections.abc import Iterable, Iterator
 
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.scope import Scope, action_of, schema_name
-from compozy_prefect.diagnostics import Diagnostic, Span, error
+from compozy_prefect.compiler.tree import Step
+from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Selector
 from compozy_prefect.language.models.project import Workflow
-from compozy_prefect.language.models.task import Task, Transition
-from compozy_prefect.language.names import suggest
+from compozy_prefect.language.models.task import (
+    BasicTask,
+    MemoryTask,
+    RouterTask,
+    Transition,
+    WaitTask,
+)
+from compozy_prefect.language.models.tool import BUILTIN_TOOLS, Tool
+from compozy_prefect.language.names import nearest, suggest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
 
 def names(project: Project) -> Iterator[Diagnostic]:
     yield from _project_default(project)
     for checked in project.workflows:
-        scope = checked.scope
-        workflow = scope.workflow
+        scope, workflow = checked.scope, checked.scope.workflow
+        top = checked.tree.steps
         if workflow.config is not None:
             yield from _schema(workflow.node.at("config", "input"), workflow.config.input, scope)
-            yield from _next(
-                workflow.config.on_error, workflow.node.at("config", "on_error", "next"), scope
-            )
-        for task in workflow.tasks:
-            yield from _task(task, checked)
-        seen = {id(agent): agent for agent in workflow.agents}
-        for task in workflow.tasks:
-            agent = scope.agent_of(task)
-            if agent is not None:
-                seen[id(agent)] = agent
-        for agent in seen.values():
+            on_error = workflow.node.at("config", "on_error", "next")
+            yield from _next(workflow.config.on_error, on_error, top, scope)
+        for trigger in workflow.triggers:
+            yield from _schema(trigger.node.get("schema"), trigger.schema, scope)
+            for event in trigger.webhook.events if trigger.webhook else ():
+                yield from _schema(event.node.get("schema"), event.schema, scope)
+        for step in checked.tree.all:
+            yield from _step(step, checked)
+        for agent in scope.agents_used:
             yield from _agent(agent, scope)
-        for tool in scope.tools_used():
+        for tool in scope.tools_used:
             for name in ("input", "output"):
                 yield from _schema(tool.node.get(name), getattr(tool, name), scope)
 
@@ -47,38 +53,72 @@ def _project_default(project: Project) -> Iterator[Diagnostic]:
         return
     transition = noun.config.on_error
     target = transition.next if transition else None
-    if target and not any(target in s.tasks or s.is_broken("tasks", target) for s in scopes):
-        known = {name: None for scope in scopes for name in scope.tasks}
+    known = {step.id: None for checked in project.workflows for step in checked.tree.steps}
+    if target and target not in known and not any(s.is_broken("tasks", target) for s in scopes):
         yield _unknown(
             "CZ210", "task", target, noun.node.at("config", "on_error", "next").span, known
         )
 
 
-def _task(task: Task, checked: Checked) -> Iterator[Diagnostic]:
-    scope = checked.scope
-    node = task.node
+def _step(step: Step, checked: Checked) -> Iterator[Diagnostic]:
+    scope, task, node = checked.scope, step.task, step.task.node
+    beside = checked.tree.siblings(step)
     configured = task.config.on_error if task.config else None
-    yield from _next(task.on_success, node.at("on_success", "next"), scope)
-    yield from _next(task.on_error, node.at("on_error", "next"), scope)
-    yield from _next(configured, node.at("config", "on_error", "next"), scope)
+    yield from _next(task.on_success, node.at("on_success", "next"), beside, scope)
+    yield from _next(task.on_error, node.at("on_error", "next"), beside, scope)
+    yield from _next(configured, node.at("config", "on_error", "next"), beside, scope)
+    for name in ("input", "output"):
+        yield from _schema(node.get(name), getattr(task, name), scope)
+    match task:
+        case BasicTask():
+            yield from _basic(task, scope)
+        case RouterTask():
+            yield from _routes(step, checked)
+        case WaitTask():
+            yield from _target(task.on_timeout or "", node.at("on_timeout"), beside, scope)
+        case MemoryTask() if task.memory_ref not in scope.memories:
+            if not scope.is_broken("memories", task.memory_ref) and "memory_ref" in node.entries:
+                span = node.at("memory_ref").span
+                yield _unknown("CZ217", "memory", task.memory_ref, span, scope.memories)
+
+
+def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
+    node = task.node
     agent = scope.agent_of(task)
     named: object = task.agent.id if isinstance(task.agent, Selector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
         yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
     if agent is not None and task.action:
         yield from _action(agent, task.action, node.at("action").span)
-    named = task.tool.id if isinstance(task.tool, Selector) else task.tool
-    known = scope.tool_of(task) is not None
-    if isinstance(named, str) and not known and not scope.is_broken("tools", named):
-        yield _unknown("CZ213", "tool", named, node.at("tool", "id").span, scope.tools)
-    for name in ("input", "output"):
-        yield from _schema(node.get(name), getattr(task, name), scope)
+    if task.tool is not None:
+        yield from _tool(task.tool, node.at("tool"), scope)
+    yield from _offered(task, scope)
 
 
-def _next(given: Transition | None, node: Node, scope: Scope) -> Iterator[Diagnostic]:
-    target = given.next if given is not None else None
-    if target and target not in scope.tasks and not scope.is_broken("tasks", target):
-        yield _unknown("CZ210", "task", target, node.span, scope.tasks)
+def _routes(step: Step, checked: Checked) -> Iterator[Diagnostic]:
+    task, beside = step.task, checked.tree.siblings(step)
+    assert isinstance(task, RouterTask)
+    for key, target in task.routes.items():
+        if isinstance(target, str):
+            yield from _target(target, task.node.at("routes", key), beside, checked.scope)
+    for name in ("default", "default_route"):
+        target = getattr(task, name)
+        if isinstance(target, str):
+            yield from _target(target, task.node.at(name), beside, checked.scope)
+
+
+def _next(
+    given: Transition | None, node: Node, beside: Iterable[Step], scope: Scope
+) -> Iterator[Diagnostic]:
+    yield from _target((given.next if given is not None else None) or "", node, beside, scope)
+
+
+def _target(target: str, node: Node, beside: Iterable[Step], scope: Scope) -> Iterator[Diagnostic]:
+    """A task that is named as the next one stands in the same list."""
+    known = [step.id for step in beside]
+    is_known = not target or "{{" in target or target in known
+    if not is_known and not scope.is_broken("tasks", target):
+        yield _unknown("CZ210", "task", target, node.span, known)
 
 
 def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
@@ -103,13 +143,8 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
     for action in agent.actions:
         for name in ("input", "output"):
             yield from _schema(action.node.get(name), getattr(action, name), scope)
-    for tool in agent.tools:
-        named = tool.id if isinstance(tool, Selector) else tool
-        builtin = isinstance(named, str) and named.startswith("cp__")
-        if not isinstance(named, str) or builtin or named in scope.tools:
-            continue
-        if not scope.is_broken("tools", named):
-            yield _unknown("CZ213", "tool", named, _tool_node(agent, named).span, scope.tools)
+    yield from _offered(agent, scope)
+    yield from _memories(agent, scope)
     if scope.model_of(agent) is not None or scope.is_broken("models", ""):
         return
     if agent.model is not None:
@@ -134,13 +169,57 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
             )
 
 
-def _tool_node(agent: Agent, name: str) -> Node:
-    given = agent.node.get("tools")
-    for item in given.items if isinstance(given, Sequence) else ():
-        node = item.get("id") if isinstance(item, Mapping) else item
-        if isinstance(node, Scalar) and node.text == name:
-            return node
-    return agent.node.at("tools")
+def _offered(noun: Agent | BasicTask, scope: Scope) -> Iterator[Diagnostic]:
+    """The tools and servers that a model may use."""
+    tools, servers = noun.node.get("tools"), noun.node.get("mcps")
+    for given in _items(tools):
+        name = _name(given)
+        if name:
+            yield from _tool(name, given, scope)
+    for given in _items(servers):
+        name = _name(given)
+        if name and name not in scope.mcps and not scope.is_broken("mcps", name):
+            yield _unknown("CZ216", "MCP server", name, given.at("id").span, scope.mcps)
+
+
+def _tool(given: str | Selector | Tool, node: Node, scope: Scope) -> Iterator[Diagnostic]:
+    if isinstance(given, Tool):
+        return
+    name = given.id if isinstance(given, Selector) else given
+    span = node.at("id").span
+    if name.startswith("cp__"):
+        if name not in BUILTIN_TOOLS:
+            yield _unknown("CZ213", "built-in tool", name, span, BUILTIN_TOOLS)
+    elif name not in scope.tools and not scope.is_broken("tools", name):
+        yield _unknown("CZ213", "tool", name, span, scope.tools)
+
+
+def _memories(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
+    """A memory that nobody declares is implied (§7.4), and may be a slip."""
+    given = agent.node.get("memory")
+    for node in _items(given) if isinstance(given, Sequence) else [given]:
+        id_ = node.get("id") if isinstance(node, Mapping) else node
+        if not isinstance(id_, Scalar) or not isinstance(id_.value, str):
+            continue
+        if id_.value not in scope.memories and not scope.is_broken("memories", id_.value):
+            near = nearest(id_.value, scope.memories)
+            yield warning(
+                "CZ217",
+                f"no memory has the id `{id_.value}`: one with default limits is made",
+                id_.span,
+                f"did you mean `{near}`?" if near else "declare it under `memories:`",
+            )
+
+
+def _items(node: Node | None) -> tuple[Node, ...]:
+    return node.items if isinstance(node, Sequence) else ()
+
+
+def _name(node: Node) -> str:
+    """The id that a reference names; empty for a definition."""
+    if isinstance(node, Mapping):
+        node = node.entries["id"] if set(node.entries) == {"id"} else node
+    return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
 
 
 def _absent(node: Node | None) -> bool:

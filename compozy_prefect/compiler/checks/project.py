@@ -1,11 +1,11 @@
-"""What the passes look at: the project with, for each workflow, its scope and its edges."""
+"""What the passes look at: the project with, for each workflow, its scope and its steps."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from compozy_prefect.compiler.scope import Scope
-from compozy_prefect.compiler.sequence import Sequence, sequence
+from compozy_prefect.compiler.tree import Tree, tree
 from compozy_prefect.language.load import Loaded
 
 
@@ -13,7 +13,7 @@ class Checked(NamedTuple):
     """A workflow, ready to be judged or lowered."""
 
     scope: Scope
-    sequence: Sequence
+    tree: Tree
 
 
 class Project(NamedTuple):
@@ -24,10 +24,11 @@ class Project(NamedTuple):
 def project_of(loaded: Loaded) -> Project:
     workflows = []
     for workflow in loaded.workflows:
-        scope = Scope(loaded, workflow)
-        default = scope.workflow.config.on_error if scope.workflow.config else None
+        noun = workflow.noun
+        default = noun.config.on_error if noun.config else None
         project = loaded.project
         if default is None and project is not None and project.config is not None:
             default = project.config.on_error
-        workflows.append(Checked(scope, sequence(scope.workflow.tasks, default)))
+        steps = tree(noun.tasks, default)
+        workflows.append(Checked(Scope(loaded, workflow, steps), steps))
     return Project(loaded, tuple(workflows))

@@ -1,18 +1,19 @@
 """Every schema of a project is a valid JSON Schema (language.md §9, §14 row 32).
 
 A schema of plain keywords with values of the right kind is recognised here in microseconds;
-for any other jsonschema has the word, which takes a tenth of a second to import.
+for any other jsonschema has the word, which takes a tenth of a second to import. Regular
+expressions are checked by what will match them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, error
+from compozy_prefect.language import patterns
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
@@ -29,10 +30,16 @@ _KINDS = {
     "null": "null",
 }
 _TYPES = tuple(_KINDS)
-_TEXTS = {"title", "description", "format", "id", "$schema", "$comment", "contentMediaType"}
+_TEXTS = {"title", "description", "format", "pattern", "id"}
+_TEXTS |= {"$schema", "$comment", "contentMediaType"}
 _NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 _COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
 _FREE = {"default", "example", "const"}
+# The value of these is a schema, a list of schemas, or a map of them.
+_ONE = {"additionalProperties", "contains", "contentSchema", "else", "if", "items", "not"}
+_ONE |= {"propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
+_MANY = {"allOf", "anyOf", "oneOf", "prefixItems"}
+_NAMED = {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
 
 
 def schemas(project: Project) -> Iterator[Diagnostic]:
@@ -60,18 +67,15 @@ def schema_nodes(scope: Scope) -> Iterator[Node | None]:
         holders.append(scope.loaded.project)  # type: ignore[arg-type]
     for holder in holders:
         yield from (schema.node for schema in holder.schemas)
-    agents = {id(a): a for a in scope.agents.values()}
-    for task in workflow.tasks:
+    for task in scope.tasks:
         yield task.node.get("input")
         yield task.node.get("output")
-        agent = scope.agent_of(task)
-        if agent is not None:
-            agents.setdefault(id(agent), agent)
+    agents = {id(a.node): a for a in (*scope.agents.values(), *scope.agents_used)}
     for agent in agents.values():
         for action in agent.actions:
             yield action.node.get("input")
             yield action.node.get("output")
-    for tool in scope.tools_used():
+    for tool in scope.tools_used:
         yield tool.node.get("input")
         yield tool.node.get("output")
 
@@ -81,6 +85,7 @@ def _is_reference(node: Mapping) -> bool:
 
 
 def _faults(node: Mapping) -> Iterator[Diagnostic]:
+    yield from _patterns(node)
     schema = node.data()
     if _is_plain(schema):
         return
@@ -99,7 +104,6 @@ def _faults(node: Mapping) -> Iterator[Diagnostic]:
             yield from _wrong_type(at, where)
             continue
         yield error("CZ502", f"no valid JSON Schema: `{where}` {_sentence(fault, at)}", at.span)
-    yield from _patterns(node)
 
 
 def _wrong_type(node: Node, where: str) -> Iterator[Diagnostic]:
@@ -134,21 +138,28 @@ def _shown(node: Node) -> str:
 
 
 def _patterns(node: Node) -> Iterator[Diagnostic]:
-    """Regular expressions that do not compile, anywhere but in data."""
-    if isinstance(node, Mapping):
-        pattern = node.get("pattern")
-        if isinstance(pattern, Scalar) and isinstance(pattern.value, str):
-            try:
-                re.compile(pattern.value)
-            except re.error as fault:
-                message = f"no regular expression: {fault.msg} at character {(fault.pos or 0) + 1}"
-                yield error("CZ502", message, pattern.span)
-    if isinstance(node, (Mapping, Sequence)):
-        for key, below in (
-            enumerate(node.items) if isinstance(node, Sequence) else node.entries.items()
-        ):
-            if key not in ("default", "const", "enum", "examples", "example"):
-                yield from _patterns(below)
+    """Regular expressions that are none: values of `pattern`, keys of `patternProperties`."""
+    for key, value in node.entries.items() if isinstance(node, Mapping) else ():
+        if key == "pattern" and isinstance(value, Scalar) and isinstance(value.value, str):
+            yield from _pattern(value.value, value)
+        elif key in _ONE:
+            yield from _patterns(value)
+        elif key in _MANY and isinstance(value, Sequence):
+            for item in value.items:
+                yield from _patterns(item)
+        elif key in _NAMED and isinstance(value, Mapping):
+            for name, item in value.entries.items():
+                if key == "patternProperties":
+                    yield from _pattern(name, value.keys[name])
+                yield from _patterns(item)
+
+
+def _pattern(text: str, node: Scalar) -> Iterator[Diagnostic]:
+    try:
+        patterns.check(text)
+    except patterns.PatternError as fault:
+        place = fault.position
+        yield error("CZ502", str(fault), node.span_of(place, place + 1))
 
 
 def _short(message: str) -> str:
@@ -167,7 +178,7 @@ def _is_plain(schema: Any, depth: int = 0) -> bool:
 def _fits(key: str, value: Any, depth: int) -> bool:
     if key == "type":
         return value is None or (isinstance(value, str) and value in _TYPES)
-    if key == "properties":
+    if key in ("properties", "patternProperties"):
         return isinstance(value, dict) and all(_is_plain(v, depth + 1) for v in value.values())
     if key == "required":
         return (
@@ -175,7 +186,7 @@ def _fits(key: str, value: Any, depth: int) -> bool:
             and all(isinstance(name, str) for name in value)
             and len(set(value)) == len(value)
         )
-    if key in ("items", "additionalProperties"):
+    if key in ("items", "additionalProperties", "propertyNames"):
         return _is_plain(value, depth + 1)
     if key in _TEXTS:
         return isinstance(value, str)

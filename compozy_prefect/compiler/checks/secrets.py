@@ -27,8 +27,7 @@ def secrets(project: Project) -> Iterator[Diagnostic]:
 def models_of(scope: Scope) -> Iterator[Model]:
     """Every model that the workflow defines or an agent of it uses."""
     yield from scope.models
-    agents = [*scope.agents.values(), *(scope.agent_of(task) for task in scope.workflow.tasks)]
-    for agent in agents:
-        model = scope.model_of(agent) if agent is not None else None
+    for agent in (*scope.agents.values(), *scope.agents_used):
+        model = scope.model_of(agent)
         if model is not None:
             yield model

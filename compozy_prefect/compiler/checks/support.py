@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, warning
-from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Noun
 
 _AGENT = ("tools", "mcps", "memory", "knowledge", "attachments")
 _ACTION = ("attachments",)
-_TASK = ("attachments", "knowledge")
+_TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
 _WORKFLOW = ("triggers", "schedule", "mcps", "knowledge_bases", "knowledge")
-_PROJECT = ("autoload", "memories", "mcps", "embedders", "vector_dbs", "knowledge_bases")
+_PROJECT = ("memories", "mcps", "embedders", "vector_dbs", "knowledge_bases")
+_TYPES = frozenset(
+    {"parallel", "collection", "composite", "router", "aggregate", "wait", "signal", "memory"}
+)
 
 
 def support(project: Project) -> Iterator[Diagnostic]:
@@ -22,13 +24,19 @@ def support(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         workflow = checked.scope.workflow
         yield from _unused(workflow, _WORKFLOW)
-        agents: dict[int, Agent] = {id(agent): agent for agent in workflow.agents}
-        for task in workflow.tasks:
+        for task in checked.scope.tasks:
             yield from _unused(task, _TASK)
-            agent = checked.scope.agent_of(task)
-            if agent is not None:
-                agents[id(agent)] = agent
-        for agent in agents.values():
+            if task.type in _TYPES:
+                stated = task.node.entries.get("type")
+                yield warning(
+                    "CZ308",
+                    f"tasks of type `{task.type}` are checked and planned, and not run yet",
+                    stated.span
+                    if stated is not None and stated.data()
+                    else task.node.at("id").span,
+                    "it runs `basic` tasks; the other types are on their way",
+                )
+        for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)
             for action in agent.actions:
                 yield from _unused(action, _ACTION)
@@ -36,12 +44,10 @@ def support(project: Project) -> Iterator[Diagnostic]:
 
 def _unused(noun: Noun, names: tuple[str, ...]) -> Iterator[Diagnostic]:
     for name in names:
-        value = getattr(noun, name, None)
-        if not value or (name == "autoload" and not value.get("enabled")):
-            continue
-        yield warning(
-            "CZ315",
-            f"this version does not act on `{name}` here",
-            noun.node.key_span(name),
-            "it is checked and kept, and the workflow runs as if it were not there",
-        )
+        if getattr(noun, name, None):
+            yield warning(
+                "CZ315",
+                f"this version does not act on `{name}` here",
+                noun.node.key_span(name),
+                "it is checked and kept, and the workflow runs as if it were not there",
+            )

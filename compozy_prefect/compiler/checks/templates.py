@@ -1,4 +1,4 @@
-"""Every template parsed and every path it reads judged (language.md §11.2, §11.3, §14 row 36)."""
+"""Every template parsed, and every name that it reads looked up (language.md §11.2, §14 row 36)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.project import Checked, Project
-from compozy_prefect.compiler.places import Place, of_tool, places
+from compozy_prefect.compiler.places import ANYWHERE, Place, of_tool, places
 from compozy_prefect.compiler.variables import TASK_FIELDS, VARIABLES, WORKFLOW_FIELDS
-from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
+from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import Template, parse, parse_condition
 from compozy_prefect.expressions.reads import Read, Use
@@ -24,7 +24,9 @@ _ELSEWHERE = {
     "index": "`.index` exists inside of a collection",
     "signal": "`.signal` exists in the processor and the condition of a `wait` task",
     "parent": "`.parent` exists inside of a container",
-    "memory": "memory is not part of this version",
+    "memory": "`.memory` exists in prompts, instructions and the keys of memories",
+    "processor": "`.processor` exists in the condition of a `wait` task",
+    "children": "`.children` exists in the `outputs` of a container",
     "now": "`now` is a function: write it without a dot",
 }
 
@@ -34,7 +36,7 @@ def templates(project: Project) -> Iterator[Diagnostic]:
         judge = _Judge(checked)
         for place in places(checked.scope):
             yield from judge.place(place)
-        for tool in checked.scope.tools_used():
+        for tool in checked.scope.tools_used:
             for place in of_tool(tool):
                 yield from judge.place(place)
 
@@ -42,10 +44,7 @@ def templates(project: Project) -> Iterator[Diagnostic]:
 class _Judge:
     def __init__(self, checked: Checked) -> None:
         self._scope = checked.scope
-        self._sequence = checked.sequence
-        # The edges of the other types are not followed yet, and would give false alarms.
-        self._ordered = all(task.type == "basic" for task in checked.scope.workflow.tasks)
-        self._tasks = checked.scope.tasks
+        self._tree = checked.tree
 
     def place(self, place: Place) -> Iterator[Diagnostic]:
         text = place.node.value
@@ -74,9 +73,8 @@ class _Judge:
 
     def _read(self, read: Read, place: Place) -> Iterator[Diagnostic]:
         root = read.segments[0]
-        visible = VARIABLES[place.sees]
-        if root not in visible:
-            yield self._unknown_variable(read, place, str(root), visible)
+        if root not in place.sight:
+            yield self._unknown_variable(read, place, str(root), place.sight)
         elif root == "tasks" and len(read.segments) > 1:
             yield from self._task(read, place)
         elif root == "workflow" and len(read.segments) > 1:
@@ -92,7 +90,7 @@ class _Judge:
             if near
             else "there are " + ", ".join(f"`.{root}`" for root in sorted(visible))
         )
-        known_elsewhere = any(name in roots for roots in VARIABLES.values())
+        known_elsewhere = name in ANYWHERE or any(name in v for v in VARIABLES.values())
         what = "is not known here" if known_elsewhere else "does not exist"
         return error("CZ402", f"the variable `.{name}` {what}", place.span(read, 0), hint)
 
@@ -111,44 +109,12 @@ class _Judge:
         if name is None:
             return
         name = str(name)
-        span = place.span(read, 1)
-        if name not in self._tasks:
-            if not self._scope.is_broken("tasks", name):
-                hint = suggest(name, self._tasks, what="there are")
-                yield error("CZ210", f"unknown task: `{name}`", span, hint)
-            return
-        if self._ordered:
-            yield from self._order(name, span, place)
-        if len(read.segments) > 2:
-            yield from self._field(read, place, 2, TASK_FIELDS, f"tasks.{name}")
-
-    def _order(self, name: str, span: Span, place: Place) -> Iterator[Diagnostic]:
-        """A task that no path can have run when the template is rendered (§14 row 24)."""
-        if place.sees == "workflow outputs":
-            if not self._sequence.reaches(name):
-                yield error(
-                    "CZ313", f"no path runs the task `{name}`, which is read here", span, None
-                )
-            return
-        readers = [r for r in place.readers if self._sequence.reaches(r)]
-        if not readers or any(self._sequence.may_precede(name, reader) for reader in readers):
-            return
-        if readers == [name]:
-            if place.ended:
-                return
-            hint = "in `outputs` the task's own result is `.output`"
-            yield error("CZ313", f"the task `{name}` reads its own state", span, hint)
-            return
-        reader = readers[0]
-        hint = f"`{name}` comes after `{reader}`, or on another path; move it before"
-        if not self._sequence.explicit and name in self._sequence.failure.values():
-            hint = f"`{name}` runs only when the task fails whose `on_error` names it"
-        yield error(
-            "CZ313",
-            f"the task `{name}` cannot have run when `{reader}` reads it",
-            span,
-            hint,
-        )
+        if any(self._tree.find(name, at) for at in place.readers or (None,)):
+            if len(read.segments) > 2:
+                yield from self._field(read, place, 2, TASK_FIELDS, f"tasks.{name}")
+        elif not self._scope.is_broken("tasks", name):
+            hint = suggest(name, self._tree.ids, what="there are")
+            yield error("CZ210", f"unknown task: `{name}`", place.span(read, 1), hint)
 
     def _use(self, use: Use, place: Place) -> Iterator[Diagnostic]:
         if use.name != "validateSchema" or not use.texts:

@@ -1,1 +1,1 @@
-"""Nodes → typed nouns, one file a noun. Pydantic stands here and nowhere else in the language."""
+"""The nouns of the language, one file a group: which fields each has and what may stand there."""

@@ -1,10 +1,11 @@
 """Agents and their actions (language.md §4)."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Discriminator, Field, Tag
-
-from compozy_prefect.language.models.base import Data, Noun, Selector, Variables, form
+from compozy_prefect.language.models.base import Data, Noun, Selector, Variables, field
+from compozy_prefect.language.models.knowledge import Attachment, Knowledge
+from compozy_prefect.language.models.mcp import McpReference
+from compozy_prefect.language.models.memory import MemoryReferences
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.tool import ToolReference
 
@@ -12,54 +13,38 @@ from compozy_prefect.language.models.tool import ToolReference
 class Action(Noun):
     """One thing an agent can be asked to do (§4.2)."""
 
-    id: str = Field(min_length=1, description="Named by the task's `action`.")
-    prompt: str = Field(min_length=1, description="What the user says; a template.")
-    input: Data = Field(None, description="Schema of the action's input.")
-    output: Data = Field(None, description="Schema of the answer; makes it structured.")
-    with_: dict[str, Any] = Field(default_factory=dict, alias="with", description="Defaults.")
-    json_mode: bool = Field(False, description="Ask for JSON.")
-    attachments: list[Any] = Field(default_factory=list, description="Images and files.")
-    name: str | None = Field(None, description="Ignored.")
-    description: str | None = Field(None, description="Ignored.")
-
-
-def model_form(value: Any) -> str:
-    return "name" if isinstance(value, str) else "inline"
-
-
-ModelReference = Annotated[
-    Annotated[str, Tag("name")] | Annotated[Model, Tag("inline")], Discriminator(model_form)
-]
+    id: str = field(..., "Named by the task's `action`.", min_length=1)
+    prompt: str = field(..., "What the user says; a template.", min_length=1)
+    input: Data = field(None, "Schema of the action's input.")
+    output: Data = field(None, "Schema of the answer; makes it structured.")
+    with_: dict[str, Any] = field({}, "Defaults.", key="with")
+    json_mode: bool = field(False, "Ask for JSON.")
+    attachments: list[Attachment] = field([], "Images and files.")
+    name: str | None = field(None, "Ignored.")
+    description: str | None = field(None, "Ignored.")
 
 
 class Agent(Noun):
     """A model with instructions and actions (§4.1)."""
 
-    resource: str | None = Field(None, description="`agent`, in autoloaded files.")
-    id: str = Field(min_length=1, description="Unique in its scope.")
-    name: str | None = Field(None, description="Ignored.")
-    description: str | None = Field(None, description="Ignored.")
-    version: str | None = Field(None, description="Ignored.")
-    config: Model | None = Field(None, description="The model: inline, or by `$ref`.")
-    model: ModelReference | None = Field(None, description='`"provider:model"`, or inline.')
-    instructions: str = Field(min_length=1, description="The system prompt; a template.")
-    actions: list[Action] = Field(default_factory=list, description="What it can be asked to do.")
-    with_: dict[str, Any] = Field(
-        default_factory=dict, alias="with", description="Defaults under the action's `with`."
-    )
-    env: Variables = Field(default_factory=dict, description="Over the task's environment.")
-    tools: list[ToolReference] = Field(default_factory=list, description="Offered to the model.")
-    mcps: list[Any] = Field(default_factory=list, description="MCP servers offered to the model.")
-    memory: Data = Field(None, description="Conversations it reads and writes.")
-    max_iterations: int | None = Field(None, ge=1, description="Turns of the tool loop.")
-    json_mode: bool = Field(False, description="Ask for JSON in every action.")
-    attachments: list[Any] = Field(default_factory=list, description="Images and files.")
-    knowledge: Data = Field(None, description="Knowledge base binding.")
+    resource: str | None = field(None, "`agent`, in autoloaded files.")
+    id: str = field(..., "Unique in its scope.", min_length=1)
+    name: str | None = field(None, "Ignored.")
+    description: str | None = field(None, "Ignored.")
+    version: str | None = field(None, "Ignored.")
+    config: Model | None = field(None, "The model: inline, or by `$ref`.")
+    model: str | Model | None = field(None, '`"provider:model"`, or inline.')
+    instructions: str = field(..., "The system prompt; a template.", min_length=1)
+    actions: list[Action] = field([], "What it can be asked to do.")
+    with_: dict[str, Any] = field({}, "Defaults under the action's `with`.", key="with")
+    env: Variables = field({}, "Over the task's environment.")
+    tools: list[ToolReference] = field([], "Offered to the model.")
+    mcps: list[McpReference] = field([], "MCP servers offered to the model.")
+    memory: MemoryReferences | None = field(None, "Conversations it reads and writes.")
+    max_iterations: int | None = field(None, "Turns of the tool loop.", ge=1)
+    json_mode: bool = field(False, "Ask for JSON in every action.")
+    attachments: list[Attachment] = field([], "Images and files.")
+    knowledge: Knowledge | None = field(None, "Knowledge base binding.")
 
 
-AgentReference = Annotated[
-    Annotated[str, Tag("name")]
-    | Annotated[Selector, Tag("selector")]
-    | Annotated[Agent, Tag("inline")],
-    Discriminator(form),
-]
+AgentReference = str | Selector | Agent

@@ -1,199 +1,215 @@
-"""What all nouns share: strict types, unknown keys kept aside, and the node each was written in."""
+"""What nouns are made of: typed fields, declared once, that say how they are read and described.
 
-from __future__ import annotations
+A noun is declared like a dataclass. Its fields are worked out when the first one is read, so that a
+project pays at start-up for the nouns it has and not for the whole language. The types are those
+that YAML can say:
 
-import re
-from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_args, get_origin
+    str, int, float, bool, Literal["a", "b"]     a scalar
+    Any                                          anything; text in it may hold templates
+    Seconds, Size                                a duration, a size with its unit
+    dict[str, Any], dict[str, str], list[T]      a map, a map of texts, a list
+    Noun                                         a map with known keys
+    str | Selector | Noun, list[T] | dict        one of several forms, told apart by the YAML
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    GetCoreSchemaHandler,
-    model_validator,
+`typed` reads them; the JSON Schemas for editors are made from the same declarations.
+"""
+
+import types
+from collections.abc import Mapping as Map
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
 )
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from compozy_prefect.language.nodes import LocatedDict, Mapping, Scalar
+from compozy_prefect.language.nodes import Mapping
 
 Data = Any
 """Anything YAML can say; text in it may hold templates."""
 
+Variables = dict[str, str]
+"""Names and texts, such as `env`."""
 
-class Noun(BaseModel):
-    """A part of a project. Unknown keys are kept in `model_extra`, for the check that names them.
+Seconds = Annotated[float, "duration"]
+Size = Annotated[int, "size"]
+"""Bytes, written as `512MB`."""
 
-    Types are strict, as in the original: `"3"` is no integer. Where text is wanted a number is
-    taken as it is written (`version: 1.10` is "1.10"), and a key without a value is not there.
+
+class Field(NamedTuple):
+    """What a declaration says of a field beyond its type. `key` is its name in YAML."""
+
+    default: Any
+    description: str
+    key: str
+    ge: float | None
+    gt: float | None
+    le: float | None
+    min_length: int
+    pattern: str
+    hint: str
+    example: Any
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is ...
+
+
+def field(
+    default: Any,
+    description: str,
+    *,
+    key: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    min_length: int = 0,
+    pattern: str = "",
+    hint: str = "",
+    example: Any = None,
+) -> Any:
+    """Declares a field; a default of `...` makes it required.
+
+    `ge`, `gt` and `le` bound a number or a duration, `min_length` a text, a list or a map.
+    `pattern` must match a whole text, and `hint` says in words what it allows.
     """
+    return Field(default, description, key, ge, gt, le, min_length, pattern, hint, example)
 
-    model_config = ConfigDict(
-        strict=True,
-        extra="allow",
-        coerce_numbers_to_str=True,
-        frozen=True,
-        defer_build=True,
-        protected_namespaces=(),
-    )
 
-    # A slot, not a private attribute of pydantic: the checks look here for every place they judge.
-    __slots__ = ("node",)
+class Noun:
+    """A part of a project. An instance has the values that were given; the class the defaults."""
+
+    _declared: ClassVar[dict[str, Field]] = {}
+
+    # What a message calls it; the class says so where its name in lower case does not.
+    called: ClassVar[str] = ""
+    # Keys that are kept as they are, and not looked into.
+    kept: ClassVar[frozenset[str]] = frozenset()
+    # Whether keys beyond the declared ones belong to it, as to a JSON Schema with an `id`.
+    is_open: ClassVar[bool] = False
+
     if TYPE_CHECKING:
+        node: Mapping  # where it was written
 
-        @property
-        def node(self) -> Mapping:
-            """Where it was written."""
-            ...
+    def __init_subclass__(cls) -> None:
+        declared: dict[str, Field] = {}
+        for base in reversed(cls.__bases__):
+            declared |= getattr(base, "_declared", {})
+        for name in cls.__dict__.get("__annotations__", {}):  # noqa: RUF063 - not those of bases
+            spec = cls.__dict__.get(name)
+            if isinstance(spec, Field):
+                declared[name] = spec
+                if spec.is_required:
+                    delattr(cls, name)
+                else:
+                    setattr(cls, name, spec.default)
+        cls._declared = declared
+        cls.called = cls.__dict__.get("called") or _called(cls.__name__)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _attach(cls, data: Any, handler: Any) -> Any:
-        if not isinstance(data, LocatedDict):
-            return handler(data)
-        given = {key: value for key, value in data.items() if value is not None}
-        made = handler(_as_written(relocated(given, data.node), _texts(cls)))
-        return made.placed(data.node)
+    def __init__(self, **given: Any) -> None:
+        self.__dict__.update(given)
 
-    def placed(self, node: Mapping) -> Self:
-        """The noun, which from now on says that it was written at `node`."""
-        object.__setattr__(self, "node", node)
-        return self
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the fields that have a value in the file."""
+        return frozenset(self.__dict__) - {"node"}
 
     @property
     def is_placed(self) -> bool:
         """Whether it was read from a file, and not filled in as a default."""
-        return hasattr(self, "node")
+        return "node" in self.__dict__
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{k}={v!r}" for k, v in self.__dict__.items() if k != "node")
+        return f"{type(self).__name__}({values})"
 
 
-@cache
-def _texts(noun: type[Noun]) -> frozenset[str]:
-    """The keys whose value may be text."""
-    return frozenset(
-        info.alias or name
-        for name, info in noun.model_fields.items()
-        if _admits_text(info.annotation)
-    )
-
-
-def _admits_text(annotation: Any) -> bool:
-    if get_origin(annotation) in (dict, list):
-        return False
-    return annotation is str or any(_admits_text(part) for part in get_args(annotation))
-
-
-def _as_written(data: LocatedDict, texts: frozenset[str] | None = None) -> LocatedDict:
-    """`data` with the numbers under the keys `texts`, or all keys, as the file spells them."""
-    out = data
-    for key, value in data.items():
-        if type(value) in (int, float) and (texts is None or key in texts):
-            node = data.node.get(key)
-            if isinstance(node, Scalar):
-                out = relocated({**out, key: node.text}, data.node)
-    return out
-
-
-def relocated(data: dict[str, Any], node: Mapping) -> LocatedDict:
-    """Other data as that of a node: the values of its entries, changed."""
-    out = LocatedDict.__new__(LocatedDict)
-    out.update(data)
-    out.node = node
-    return out
-
-
-def _spelled(value: object) -> object:
-    return _as_written(value) if isinstance(value, LocatedDict) else value
-
-
-Variables = Annotated[dict[str, str], BeforeValidator(_spelled)]
-"""Names and texts, such as `env`."""
-
-
-_UNITS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "μs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-    "d": 86_400.0,
-    "w": 604_800.0,
-}
-_WORDS = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w", "millisecond": "ms"}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d|w)")
-_ENGLISH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+?)s?")
-# No timer of the platforms we run on takes more, and Prefect stores durations in days.
-_LONGEST = 100 * 365 * 86_400.0
-
-
-_FORMS = "write `30s`, `1h30m`, `500ms`, `7d` or `5 minutes`"
-
-
-def parse_duration(value: object) -> float:
-    """Seconds of a duration (language.md §2.6): `1h30m`, `500ms`, `7d`, `30 seconds`, `0`.
-
-    A bare integer is seconds. Raises ValueError with a sentence.
-    """
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"a duration is text or a number; {_FORMS}")
-    if isinstance(value, (int, float)):
-        seconds = float(value)
-    else:
-        seconds = _from_text(value.strip())
-    if seconds < 0:
-        raise ValueError(f"a duration cannot be negative: {value}")
-    if not seconds <= _LONGEST:
-        raise ValueError(f"the duration {value} is longer than 100 years")
-    return seconds
-
-
-def _from_text(text: str) -> float:
-    lowered = text.lower()
-    if lowered in ("", "0"):
-        return 0.0
-    if lowered.startswith("-"):
-        raise ValueError(f"a duration cannot be negative: {text}")
-    at, total = 0, 0.0
-    while part := _PART.match(lowered, at):
-        total += float(part[1]) * _UNITS[part[2]]
-        at = part.end()
-    if at == len(lowered):
-        return total
-    english = _ENGLISH.fullmatch(lowered)
-    if english and english[2] in _WORDS:
-        return float(english[1]) * _UNITS[_WORDS[english[2]]]
-    raise ValueError(f"`{text}` is no duration; {_FORMS}")
-
-
-def _seconds(value: object) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as fault:
-        raise PydanticCustomError("duration", "{reason}", {"reason": str(fault)}) from None
-
-
-class _Duration:
-    """`BeforeValidator(_seconds)`, whose signature pydantic would inspect for every field."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_seconds, handler(source))
-
-
-Seconds = Annotated[float, _Duration()]
+def _called(name: str) -> str:
+    words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 class Selector(Noun):
-    """`{id: x}`: an agent or a tool that is defined elsewhere (§10.3)."""
+    """`{id: x}`: something that is defined elsewhere (§10.3)."""
 
-    id: str
+    called = "a reference"
+
+    id: str = field(..., "The id of what is meant.", min_length=1)
 
 
-def form(value: Any) -> str:
-    """Which of the three forms a reference to an agent or a tool has."""
-    if isinstance(value, str):
-        return "name"
-    return "selector" if isinstance(value, dict) and set(value) == {"id"} else "inline"
+# --- types, worked out ----------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """A type, taken apart. `form` says what YAML it is; the rest what is inside.
+
+    `text`, `int`, `float`, `bool`, `choice` (of `choices`), `duration`, `size`, `any`, `map` (of
+    `item`, or of anything), `list` (of `item`), `noun`, `either` (of `forms`).
+    """
+
+    form: str
+    choices: tuple[str, ...] = ()
+    noun: type[Noun] | None = None
+    item: "Kind | None" = None
+    forms: tuple["Kind", ...] = ()
+
+
+class Declared(NamedTuple):
+    """A field of a noun, ready to be read."""
+
+    name: str
+    key: str
+    kind: Kind
+    spec: Field
+
+
+_fields: dict[type[Noun], dict[str, Declared]] = {}
+
+
+def fields_of(noun: type[Noun]) -> Map[str, Declared]:
+    """The fields of a noun by key, in the order of their declaration, those of its bases first."""
+    known = _fields.get(noun)
+    if known is None:
+        hints = get_type_hints(noun, include_extras=True)
+        listed = (
+            Declared(name, spec.key or name, _kind(hints[name]), spec)
+            for name, spec in noun._declared.items()
+        )
+        known = _fields[noun] = {declared.key: declared for declared in listed}
+    return known
+
+
+_SCALARS: Map[Any, Kind] = {
+    str: Kind("text"),
+    int: Kind("int"),
+    float: Kind("float"),
+    bool: Kind("bool"),
+    Any: Kind("any"),
+    Seconds: Kind("duration"),
+    Size: Kind("size"),
+}
+
+
+def _kind(hint: Any) -> Kind:
+    known = _SCALARS.get(hint)
+    if known is not None:
+        return known
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return Kind("choice", choices=args)
+    if origin is list:
+        return Kind("list", item=_kind(args[0]))
+    if origin is dict:
+        return Kind("map", item=None if args[1] is Any else _kind(args[1]))
+    if origin in (types.UnionType, Union):
+        forms = tuple(_kind(arg) for arg in args if arg is not type(None))
+        return forms[0] if len(forms) == 1 else Kind("either", forms=forms)
+    if isinstance(hint, type) and issubclass(hint, Noun):
+        return Kind("noun", noun=hint)
+    raise TypeError(f"no type of the language: {hint}")

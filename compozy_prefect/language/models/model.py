@@ -2,9 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
-
-from compozy_prefect.language.models.base import Data, Noun, Seconds
+from compozy_prefect.language.models.base import Noun, Seconds, field
 
 Provider = Literal[
     "openai",
@@ -41,41 +39,59 @@ PARAMETERS = (
 class Parameters(Noun):
     """Sampling parameters. A value that is given counts, also when it is zero."""
 
-    max_tokens: int | None = Field(None, description="Tokens of an answer, at most.")
-    temperature: float | None = Field(None, description="0 to 2.")
-    stop_words: list[str] | None = Field(None, description="Texts at which an answer ends.")
-    top_k: int | None = Field(None, description="Sample among the k likeliest tokens.")
-    top_p: float | None = Field(None, description="0 to 1.")
-    seed: int | None = Field(None, description="For repeatable sampling, where supported.")
-    min_length: int | None = Field(None, description="Tokens of an answer, at least.")
-    max_length: int | None = Field(None, description="Tokens of an answer, at most.")
-    repetition_penalty: float | None = Field(None, description="Penalty for repetition.")
-    frequency_penalty: float | None = Field(None, description="Penalty by frequency.")
-    presence_penalty: float | None = Field(None, description="Penalty by presence.")
-    n: int | None = Field(None, description="Number of answers.")
-    candidate_count: int | None = Field(None, description="Number of candidates.")
-    metadata: dict[str, Any] | None = Field(None, description="Passed to the provider.")
+    called = "`params`"
+
+    max_tokens: int | None = field(None, "Tokens of an answer, at most.", example=1000)
+    temperature: float | None = field(None, "0 to 2.", example=0.7)
+    stop_words: list[str] | None = field(None, "Texts at which an answer ends.")
+    top_k: int | None = field(None, "Sample among the k likeliest tokens.")
+    top_p: float | None = field(None, "0 to 1.")
+    seed: int | None = field(None, "For repeatable sampling, where supported.")
+    min_length: int | None = field(None, "Tokens of an answer, at least.")
+    max_length: int | None = field(None, "Tokens of an answer, at most.")
+    repetition_penalty: float | None = field(None, "Penalty for repetition.")
+    frequency_penalty: float | None = field(None, "Penalty by frequency.")
+    presence_penalty: float | None = field(None, "Penalty by presence.")
+    n: int | None = field(None, "Number of answers.")
+    candidate_count: int | None = field(None, "Number of candidates.")
+    metadata: dict[str, Any] | None = field(None, "Passed to the provider.")
+
+
+class RateLimit(Noun):
+    """Limits on the calls of one model."""
+
+    called = "`rate_limit`"
+
+    concurrency: int | None = field(None, "Calls at a time.", ge=0)
+    queue_size: int | None = field(None, "Calls that may wait.", ge=0)
+    requests_per_minute: int | None = field(None, "Calls a minute.", ge=0)
+    tokens_per_minute: int | None = field(None, "Tokens a minute.", ge=0)
+    request_burst: int | None = field(None, "Calls that may exceed it at once.", ge=0)
+    token_burst: int | None = field(None, "Tokens that may exceed it at once.", ge=0)
+    release_slot_before_token_wait: bool = field(False, "Wait for tokens without holding a slot.")
 
 
 class Model(Parameters):
     """A provider entry. Parameters may stand on it directly or under `params`, which wins."""
 
-    id: str | None = Field(None, description="A name that selectors may use.")
-    provider: Provider = Field(description="Who answers.")
-    model: str = Field(min_length=1, description="The provider's name of the model.")
-    api_key: str | None = Field(
-        None, description="The key, as a template: `{{ .env.OPENAI_API_KEY }}`."
+    called = "a model"
+
+    id: str | None = field(None, "A name that selectors may use.")
+    provider: Provider = field(..., "Who answers.", example="openai")
+    model: str = field(..., "The provider's name of the model.", min_length=1, example="gpt-4o")
+    api_key: str | None = field(
+        None, "The key, as a template.", example="{{ .env.OPENAI_API_KEY }}"
     )
-    api_url: str | None = Field(None, description="The endpoint, instead of the provider's own.")
-    base_url: str | None = Field(None, description="The same as `api_url`.")
-    organization: str | None = Field(None, description="OpenAI's organization.")
-    params: Parameters | None = Field(None, description="Sampling parameters.")
-    timeout: Seconds | None = Field(None, description="Of one call; 5 minutes if not given.")
-    retry_attempts: int | None = Field(None, ge=0, description="Attempts of one call; 3.")
-    context_window: int | None = Field(None, ge=0, description="Tokens that the model reads.")
-    default: bool = Field(False, description="For agents that name no model.")
-    max_tool_iterations: int | None = Field(None, ge=0, description="Turns of the tool loop.")
-    rate_limit: Data = Field(None, description="Limits on calls and tokens.")
+    api_url: str | None = field(None, "The endpoint, instead of the provider's own.")
+    base_url: str | None = field(None, "The same as `api_url`.")
+    organization: str | None = field(None, "OpenAI's organization.")
+    params: Parameters | None = field(None, "Sampling parameters.")
+    timeout: Seconds | None = field(None, "Of one call; 5 minutes if not given.", example="2m")
+    retry_attempts: int | None = field(None, "Attempts of one call; 3 if not given.", ge=0)
+    context_window: int | None = field(None, "Tokens that the model reads.", ge=0)
+    default: bool = field(False, "For agents that name no model.")
+    max_tool_iterations: int | None = field(None, "Turns of the tool loop.", ge=0)
+    rate_limit: RateLimit | None = field(None, "Limits on calls and tokens.")
 
     def parameters(self) -> dict[str, Any]:
         """All parameters that are given, `params` over those on the entry itself."""
@@ -83,6 +99,6 @@ class Model(Parameters):
         for source in (self, self.params):
             if source is not None:
                 for name in PARAMETERS:
-                    if name in source.model_fields_set and getattr(source, name) is not None:
+                    if name in source.given:
                         out[name] = getattr(source, name)
         return out

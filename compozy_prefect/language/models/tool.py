@@ -1,38 +1,53 @@
 """Tools (language.md §6)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from compozy_prefect.language.models.base import Data, Noun, Seconds, Selector, Variables, field
 
-from compozy_prefect.language.models.base import Data, Noun, Seconds, Selector, Variables, form
+BUILTIN_TOOLS = (
+    "cp__read_file",
+    "cp__write_file",
+    "cp__delete_file",
+    "cp__list_files",
+    "cp__list_dir",
+    "cp__grep",
+    "cp__exec",
+    "cp__fetch",
+    "cp__list_agents",
+    "cp__describe_agent",
+    "cp__call_agent",
+    "cp__call_agents",
+    "cp__call_task",
+    "cp__call_tasks",
+    "cp__call_workflow",
+    "cp__call_workflows",
+)
 
 
 class Tool(Noun):
     """Something that acts: an HTTP API, a piece of JavaScript, an export of the entrypoint."""
 
-    resource: str | None = Field(None, description="`tool`, in autoloaded files.")
-    id: str = Field(
+    resource: str | None = field(None, "`tool`, in autoloaded files.")
+    id: str = field(
+        ...,
+        "Letters, digits and `_ / . -`.",
         min_length=1,
-        pattern=r"^[A-Za-z0-9_/.\-]+$",
-        description="Letters, digits and `_ / . -`.",
+        pattern=r"[A-Za-z0-9_/.\-]+",
+        hint="letters, digits and `_ / . -` only",
     )
-    name: str | None = Field(None, description="Ignored.")
-    description: str | None = Field(None, description="Shown to the model.")
-    type: Literal["http", "javascript", "cli"] | None = Field(
-        None, description="Who runs it; an export of the entrypoint if not given."
+    name: str | None = field(None, "Ignored.")
+    version: str | None = field(None, "Ignored.")
+    description: str | None = field(None, "Shown to the model.")
+    type: Literal["http", "javascript", "cli"] | None = field(
+        None, "Who runs it; an export of the entrypoint if not given."
     )
-    execute: str | None = Field(None, description="JavaScript, for `type: javascript`.")
-    config: dict[str, Any] = Field(default_factory=dict, description="Connection or settings.")
-    input: Data = Field(None, description="Schema of its input.")
-    output: Data = Field(None, description="Schema of its result.")
-    with_: dict[str, Any] = Field(default_factory=dict, alias="with", description="Defaults.")
-    env: Variables = Field(default_factory=dict, description="Environment of the process.")
-    timeout: Seconds | None = Field(None, description="60 seconds if not given.")
+    execute: str | None = field(None, "JavaScript, for `type: javascript`.")
+    config: dict[str, Any] = field({}, "Connection or settings.")
+    input: Data = field(None, "Schema of its input.")
+    output: Data = field(None, "Schema of its result.")
+    with_: dict[str, Any] = field({}, "Defaults under the arguments of a call.", key="with")
+    env: Variables = field({}, "Environment of the process.")
+    timeout: Seconds | None = field(None, "Of one call; 60 seconds if not given.", gt=0)
 
 
-ToolReference = Annotated[
-    Annotated[str, Tag("name")]
-    | Annotated[Selector, Tag("selector")]
-    | Annotated[Tool, Tag("inline")],
-    Discriminator(form),
-]
+ToolReference = str | Selector | Tool
