@@ -1,4 +1,4 @@
-"""What compozy costs beside Prefect written by hand: prints a table and writes results.json.
+"""What compozy costs beside what it replaces: prints a table and writes results.json.
 
     make bench            five rounds
     python -m bench --rounds 9 --only chain
@@ -58,8 +58,8 @@ def table(results: list[Result]) -> str:
             continue
         shown = (
             result.name,
-            f"{result.ours:.3f} s",
-            "" if result.baseline is None else f"{result.baseline:.3f} s",
+            f"{result.ours:.3f} {result.unit}",
+            "" if result.baseline is None else f"{result.baseline:.3f} {result.unit}",
             "" if result.ratio is None else f"{result.ratio:.2f}",
         )
         goals = [(text, "met" if met else "MISSED") for text, met in result.goals] or [("", "")]

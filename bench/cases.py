@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.ground import COMPOZY, HELLO, Ground
-
-Sample = Callable[[], tuple[float, ...]]  # seconds, one for each measure of the case
+from bench.ground import COMPOZY, HELLO, TICKET, Ground
+from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
 IMPORTS = "import yaml, pydantic, cyclopts"
+# A process's `ru_maxrss` begins with that of its parent, so this one has to stay small.
 PLANS = """
-import sys, time
+import resource, sys, time
 from compozy_prefect import compile_project
 start = time.perf_counter()
 compile_project(sys.argv[1]).plan.dumps()
-print(time.perf_counter() - start)
+seconds = time.perf_counter() - start
+unit = 2**20 if sys.platform == "darwin" else 2**10
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 """
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a case, and what it may be at most: in seconds, and beside the baseline's."""
+    """One number of a case, and what it may be at most: in its unit, and beside the baseline's."""
 
     name: str
     most: float | None = None
     most_ratio: float | None = None
+    unit: str = "s"
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something of ours that takes time, and what it is compared with, if anything."""
+    """Something of ours that costs, and what it is compared with, if anything."""
 
     measures: tuple[Measure, ...]
     ours: Sample
@@ -42,9 +46,10 @@ class Case:
 
 @dataclass
 class Result:
-    """Medians in seconds, and the goals with whether they were met."""
+    """Medians, and the goals with whether they were met."""
 
     name: str
+    unit: str = "s"
     ours: float = 0.0
     baseline: float | None = None
     ratio: float | None = None
@@ -61,6 +66,10 @@ def cases(ground: Ground) -> Iterator[Case]:
         (Measure("validate hello-world, whole process", most=0.35, most_ratio=2.0),),
         lambda: (ground.timed([COMPOZY, "validate", HELLO])[0],),
         lambda: (ground.timed([sys.executable, "-c", IMPORTS])[0],),
+    )
+    yield Case(
+        (Measure("validate support-ticket, whole process", most=0.4),),
+        lambda: (ground.timed([COMPOZY, "validate", TICKET])[0],),
     )
     yield Case(
         (
@@ -81,14 +90,36 @@ def cases(ground: Ground) -> Iterator[Case]:
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(
-        (Measure("load, check and plan 1,000 tasks", most=1.5),),
-        lambda: (float(ground.output([sys.executable, "-c", PLANS, large])),),
+        (
+            Measure("load, check and plan 1,000 tasks", most=1.5),
+            Measure("the same, peak memory", most=150, unit="MiB"),
+        ),
+        lambda: ground.numbers(PLANS, large),
     )
+    huge = ground.project("huge", [_step(index) for index in range(10_000)])
+    yield Case(
+        (
+            Measure("load, check and plan 10,000 tasks", most=12),
+            Measure("the same, exponent of the growth from 1,000", most=1.1, unit=""),
+        ),
+        lambda: _growth(ground.numbers(PLANS, large)[0], ground.numbers(PLANS, huge)[0]),
+    )
+    text = ground.directory / "lines.yaml"
+    text.write_text(lines(1000), encoding="utf-8")
+    yield Case(
+        (Measure("read 10,000 lines of YAML, beside PyYAML's C loader", most_ratio=1.3),),
+        lambda: ground.numbers(READ, "ours", text),
+        lambda: ground.numbers(READ, "theirs", text),
+    )
+    for name, pair, most in (("a look-up", LOOK_UP, 1), ("a loop over ten items", LOOP, 10)):
+        ours, theirs = rendering(pair)
+        measure = Measure(f"render {name}, beside Jinja2's sandbox", most, 0.2, "µs")
+        yield Case((measure,), ours, theirs)
 
 
 def measure(case: Case, rounds: int) -> list[Result]:
     """Medians of both sides, run in turn, each round the other way round than the one before."""
-    results = [Result(item.name) for item in case.measures]
+    results = [Result(item.name, item.unit) for item in case.measures]
     sides = {"ours": case.ours} | ({"baseline": case.baseline} if case.baseline else {})
     samples: dict[str, list[tuple[float, ...]]] = {side: [] for side in sides}
     try:
@@ -115,10 +146,16 @@ def _compare(result: Result, item: Measure) -> None:
         result.baseline = statistics.median(result.samples["baseline"])
         result.ratio = result.ours / result.baseline
     if item.most is not None:
-        result.goals.append((f"at most {item.most} s", result.ours <= item.most))
+        goal = f"at most {item.most} {item.unit}".rstrip()
+        result.goals.append((goal, result.ours <= item.most))
     if item.most_ratio is not None and result.ratio is not None:
         goal = f"at most {item.most_ratio} x the baseline"
         result.goals.append((goal, result.ratio <= item.most_ratio))
+
+
+def _growth(small: float, large: float) -> tuple[float, float]:
+    """The seconds of ten times as much, and the exponent: 1 is linear, 2 quadratic."""
+    return large, math.log10(large / small)
 
 
 def _step(index: int) -> dict[str, Any]:

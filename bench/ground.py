@@ -14,6 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 HELLO = HERE.parent / "examples" / "hello-world"
+TICKET = HERE.parent / "examples" / "support-ticket"
 PACKAGE = HERE.parent / "compozy_prefect"
 BASELINE = HERE / "prefect_baseline"
 COMPOZY = Path(sys.executable).with_name("compozy")
@@ -65,6 +66,11 @@ class Ground:
             last = (done.stderr or done.stdout).strip().splitlines() or [""]
             raise RuntimeError(f"{command[0]} exited {done.returncode}: {last[-1]}")
         return done.stdout
+
+    def numbers(self, code: str, *arguments: object) -> tuple[float, ...]:
+        """The numbers that a Python program prints, in a process of its own."""
+        printed = self.output([sys.executable, "-c", code, *arguments])
+        return tuple(float(number) for number in printed.split())
 
     def timed(self, command: list[Any], **environment: str) -> tuple[float, str]:
         """The seconds of a whole process, and what it prints."""

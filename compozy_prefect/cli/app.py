@@ -33,13 +33,38 @@ app = App(
     result_action="return_value",
 )
 
+_SCHEMA = """Print the JSON Schema of a file, for editors.
+
+Without a KIND it lists the kinds. In VS Code, with the YAML extension of Red Hat, write the
+schemas once
+
+```
+compozy schema project -o .vscode/compozy.json
+compozy schema workflow -o .vscode/workflow.json
+```
+
+and begin each file with a line that names its own, by the path from the file:
+
+```
+# yaml-language-server: $schema=.vscode/compozy.json
+```
+
+Or say in `.vscode/settings.json` which files have which schema:
+
+```
+"yaml.schemas": {".vscode/workflow.json": "workflows/*.yaml"}
+```
+"""
+
 # Help stands here too, so that `compozy --help` imports no command.
 _COMMANDS = {
     "validate": ("project:validate", "Say what is wrong with a project; nothing is executed."),
     "plan": ("project:plan", "Print the plan: all that a run needs, as canonical JSON."),
+    "graph": ("graph:graph", "Draw the workflows of a project."),
     "run": ("run:run", "Run a workflow as a Prefect flow and print its output."),
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
     "render": ("render:render", "Evaluate one template."),
+    "schema": ("schema:schema", _SCHEMA),
     "explain": ("project:explain", "Explain a diagnostic."),
     "prefect start": ("prefect:start", "Start the local Prefect server in the background."),
     "prefect stop": ("prefect:stop", "Stop it."),

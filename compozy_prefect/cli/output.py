@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText, render
@@ -42,6 +43,20 @@ def print_json(value: Any) -> None:
         print(text)
     except UnicodeEncodeError:
         print(json.dumps(value, indent=2))
+
+
+def json_text(value: Any) -> str:
+    """As a file holds it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """To a file, which is then named, or to stdout."""
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, "utf-8")
+        note(f"wrote {output}")
 
 
 def note(text: str) -> None:

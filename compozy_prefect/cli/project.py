@@ -7,13 +7,16 @@ import platform
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from compozy_prefect.cli import DONE, FAILED
 from compozy_prefect.cli.app import SETTINGS
-from compozy_prefect.cli.output import note, print_diagnostics
+from compozy_prefect.cli.output import json_text, note, print_diagnostics, write_text
+
+if TYPE_CHECKING:
+    from compozy_prefect.compiler.plan import Plan
 
 
 def validate(
@@ -52,7 +55,12 @@ def validate(
 
 
 def plan(
-    path: Path = Path("."), /, *, output: Annotated[Path | None, Parameter(alias="-o")] = None
+    path: Path = Path("."),
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    diff: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Print the plan: all that a run needs, as canonical JSON.
 
@@ -62,16 +70,48 @@ def plan(
         A project directory or a YAML file.
     output
         Write to this file instead of stdout.
+    diff
+        Say instead what changes against this: a plan that `compozy plan -o` wrote, `-` for one
+        on stdin, or another project. The exit code is 0 with and without a difference.
+    as_json
+        Print the difference as data.
     """
     from compozy_prefect.compiler.compile import compile_project
+    from compozy_prefect.errors import UsageError
 
-    text = compile_project(path, env_file=SETTINGS.env_file).plan.dumps()
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        output.write_text(text, "utf-8")
-        note(f"wrote {output}")
+    if as_json and diff is None:
+        raise UsageError("--json is for --diff; a plan is JSON already")
+    before = None if diff is None else _old_plan(diff)
+    plan = compile_project(path, env_file=SETTINGS.env_file).plan
+    if before is None:
+        write_text(plan.dumps(), output)
+        return DONE
+    from compozy_prefect.compiler.diff import diff as compare
+    from compozy_prefect.diagnostics import printable
+
+    found = compare(before, plan)
+    write_text(json_text(found.data()) if as_json else printable(found.text()), output)
     return DONE
+
+
+def _old_plan(given: Path) -> Plan:
+    """The plan in a JSON file, on stdin, or of a project."""
+    from compozy_prefect.compiler.compile import compile_project
+    from compozy_prefect.compiler.plan import loads
+    from compozy_prefect.errors import UsageError
+
+    if given.is_dir() or given.suffix in (".yaml", ".yml"):
+        return compile_project(given, env_file=SETTINGS.env_file).plan
+    name = "stdin" if str(given) == "-" else str(given)
+    try:
+        content = sys.stdin.buffer.read() if name == "stdin" else given.read_bytes()
+        return loads(content.decode("utf-8"))
+    except OSError as fault:
+        raise UsageError(f"{name} cannot be read: {fault.strerror or fault}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UsageError(f"{name} is no JSON; a plan is what `compozy plan -o` writes") from None
+    except (ValueError, RecursionError) as fault:
+        raise UsageError(f"{name} is no plan to compare with: {fault}") from None
 
 
 def compile(

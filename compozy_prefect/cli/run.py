@@ -132,7 +132,7 @@ def _say_what_is_offline(
 ) -> None:
     plan = project.plan.workflows[workflow_id]
     mocked, made_up = [], []
-    for step in plan.steps:
+    for step in plan.all_steps.values():
         if step.agent is not None:
             agent = plan.agents[step.agent.agent].id
             if mocks is not None and mocks.has_agent(agent, step.agent.action):

@@ -23,6 +23,7 @@ from compozy_prefect.compiler.definitions import (
     values,
     written,
 )
+from compozy_prefect.compiler.needs import waits_of
 from compozy_prefect.compiler.places import of_tool, places
 from compozy_prefect.compiler.plan import (
     ActionPlan,
@@ -126,6 +127,7 @@ class _Workflow:
         self._tools: dict[str, ToolPlan] = {}
         self._mcps: dict[str, McpPlan] = {}
         self._memories: dict[str, MemoryPlan] = {}
+        self._waits = waits_of(checked.scope)
         self._keys: dict[int, str] = {}  # of agents and tools, by the node they are written in
 
     def plan(self) -> WorkflowPlan:
@@ -194,9 +196,10 @@ class _Workflow:
             retry=self._retry(task),
             timeout=self._timeout(task),
             sleep=task.sleep or 0.0,
-            on_success=_transition(task.on_success, after),
-            on_error=_transition(task.on_failure, handler),
+            on_success=_transition(None if step.parent else task.on_success, after),
+            on_error=_transition(None if step.parent else task.on_failure, handler),
             role="" if step.role == "line" else step.role,
+            needs=tuple(sorted(one.id for one in self._waits.get(step, ()))),
             steps=tuple(self._step(one) for one in step.steps),
             attachments=attachments(task),
             knowledge=written(task, "knowledge"),
@@ -284,12 +287,15 @@ class _Workflow:
         return ATTEMPT_TIMEOUT if given is None else float(given)
 
     def _retry(self, task: Task) -> RetryPlan:
-        policies = [task.retry_policy]
-        policies += [o.retry_policy for o in (task.config, *self._options) if o is not None]
+        policies = [task.retry_policy, task.config.retry_policy if task.config else None]
+        if isinstance(task, BasicTask):
+            policies += [options.retry_policy for options in self._options]
         given = [policy for policy in policies if policy is not None]
         default = RetryPlan()
         attempts = _first(given, "maximum_attempts") or default.attempts
         retries = task.retries
+        if not given and not isinstance(task, BasicTask):
+            attempts = 1  # what is in a container has attempts of its own
         for given_error in (task.on_error, task.on_failure):
             if retries is None and given_error is not None:
                 retries = given_error.retry

@@ -93,7 +93,7 @@ def brought(step: Step) -> frozenset[str]:
     """The variables that the containers around a step bring (§11.2)."""
     out: set[str] = set()
     for above in step.ancestors:
-        out.add("parent")
+        out |= {"parent", "with"}
         if isinstance(above.task, CollectionTask):
             out |= {"item", "index", above.task.item_var, above.task.index_var}
         if isinstance(above.task, WaitTask):

@@ -10,8 +10,8 @@ Prefect 3.8 knows three kinds, and each form goes to the one that says the same:
   original. With no anchor each `prefect deploy` would move the schedule.
 
 Fields are written out as numbers, so that nothing rests on how croniter reads a text. Around a
-change of clocks Prefect starts a run once where a local time comes twice, and an hour early (late
-on Python 3.13) where it does not come at all. What runs every hour of every day is therefore
+change of clocks Prefect starts a run once where a local time comes twice, and an hour off where it
+does not come at all; robfig starts two and none. What runs every hour of every day is therefore
 written in UTC wherever that names the same moments.
 """
 

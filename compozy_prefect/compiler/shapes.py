@@ -1,233 +1,201 @@
-"""What is known of a value before a run: a JSON Schema, followed along the path of a template.
+"""What the templates of one workflow see, as shapes: `Shapes(checked).at(place)`.
 
-Schemas come from the input of the workflow, the answers of agents, the results of tools, and from
-the `with` and `outputs` that the YAML writes out. An empty schema means that nothing is known, and
-nothing is said of what is not known.
+Shapes come from the schemas that the workflow declares and from the `with` and `outputs` that the
+YAML writes out, the templates in them followed in turn. Everything is computed when it is asked
+for, and once for a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from compozy_prefect.compiler import outcomes, variables
 from compozy_prefect.compiler.checks.project import Checked
-from compozy_prefect.compiler.scope import action_of
+from compozy_prefect.compiler.contexts import Contexts
+from compozy_prefect.compiler.env import Env, Finding
+from compozy_prefect.compiler.infer import infer, walk
+from compozy_prefect.compiler.places import Place
+from compozy_prefect.compiler.schemas import shape_of
 from compozy_prefect.compiler.tree import Step
+from compozy_prefect.compiler.values import (
+    BOOLEAN,
+    NULL,
+    NUMBER,
+    TEXT,
+    UNKNOWN,
+    Lazy,
+    Segment,
+    Shape,
+    Stop,
+    either,
+    list_of,
+    map_of,
+    member,
+)
 from compozy_prefect.errors import TemplateError
-from compozy_prefect.expressions import Template, parse
-from compozy_prefect.expressions.nodes import Path, Text
-from compozy_prefect.language.models.task import BasicTask
-
-Schema = dict[str, Any]
-Segment = str | int | None
-
-UNKNOWN: Schema = {}
-TEXT: Schema = {"type": "string"}
-
-# Keywords under which a value may have fields that `properties` does not list.
-_OPEN = {
-    "$ref",
-    "$dynamicRef",
-    "allOf",
-    "anyOf",
-    "dependentSchemas",
-    "else",
-    "if",
-    "oneOf",
-    "patternProperties",
-    "then",
-    "unevaluatedProperties",
-}
-_SCALARS = {"string", "number", "integer", "boolean", "null"}
+from compozy_prefect.expressions import Template, parse, parse_condition
+from compozy_prefect.expressions.functions import FUNCTIONS
+from compozy_prefect.expressions.nodes import Call, Text
 
 
-class Stop(NamedTuple):
-    """Where a path leaves what its schema allows, at segment `at` of those followed.
-
-    `known` lists the fields there are; `kind` names a type that has none. `closed`: the schema
-    rules out any other field.
-    """
-
-    at: int
-    known: tuple[str, ...] = ()
-    kind: str = ""
-    closed: bool = False
+def follow(shape: Shape, segments: Iterable[Segment]) -> dict[str, Any] | Stop:
+    """What is at the end of a path, as a JSON Schema with `type` and `enum`, or why nothing is."""
+    for segment in segments:
+        found = member(shape, segment)
+        if isinstance(found, Stop):
+            return found
+        shape = found
+    schema: dict[str, Any] = {"type": shape.kind} if shape.kind else {}
+    return schema if shape.choices is None else schema | {"enum": list(shape.choices)}
 
 
-def follow(schema: Schema, segments: Iterable[Segment]) -> Schema | Stop:
-    """The schema at the end of a path, UNKNOWN where it gets lost, or where it goes wrong."""
-    for at, segment in enumerate(segments):
-        if not isinstance(schema, dict) or not schema or _OPEN & schema.keys():
-            return UNKNOWN
-        kinds = _kinds(schema)
-        if len(kinds) != 1:
-            return UNKNOWN
-        below = _below(schema, kinds[0], segment)
-        if below is None:
-            return Stop(at, kind=kinds[0])
-        if isinstance(below, tuple):
-            return Stop(at, below, closed=schema.get("additionalProperties") is False)
-        schema = below
-    return schema if isinstance(schema, dict) else UNKNOWN
-
-
-def _kinds(schema: Schema) -> list[str]:
-    """The types a value may have, null aside; an object if it only lists properties."""
-    given = schema.get("type")
-    if given is None:
-        return ["object"] if "properties" in schema else []
-    listed = given if isinstance(given, list) else [given]
-    return [kind for kind in listed if kind != "null"]
-
-
-def _below(schema: Schema, kind: str, segment: Segment) -> Schema | tuple[str, ...] | None:
-    """The schema of a member; the known fields when it is none of them; None without members."""
-    if kind in _SCALARS:
-        return None
-    if kind == "array":
-        if isinstance(segment, str):
-            return None
-        items = schema.get("items")
-        return items if isinstance(items, dict) else UNKNOWN
-    properties = schema.get("properties")
-    if segment is None or not isinstance(properties, dict):
-        return UNKNOWN
-    name = str(segment)
-    if name in properties:
-        found = properties[name]
-        return found if isinstance(found, dict) else UNKNOWN
-    if isinstance(schema.get("additionalProperties"), dict):
-        return UNKNOWN
-    return tuple(properties)
+# Templates that lead to templates; a longer way than this gives up.
+_DEEPEST = 20
 
 
 class Shapes:
-    """The schemas of what the templates of one workflow read."""
+    """The shapes of one workflow. `output`, `raw` and `given` are those of its steps."""
 
     def __init__(self, checked: Checked) -> None:
-        self._scope, self._tree = checked.scope, checked.tree
+        self.scope, self.tree = checked.scope, checked.tree
         workflow = checked.scope.workflow
-        given = workflow.config.input if workflow.config else None
-        schema = self._scope.schema(given)
-        self._input: Schema = schema if isinstance(schema, dict) else UNKNOWN
-        self._outputs: dict[Step, Schema] = {}
-        # What a transition lays over the `with` of the next task may have any field.
-        order = checked.tree.sequence
-        self._open = {
-            target
-            for step in checked.tree.steps
-            for transition, target in (
-                (step.task.on_success, order.success.get(step.id)),
-                (step.task.on_error, order.failure.get(step.id)),
-            )
-            if transition is not None and transition.with_
-        }
+        self._named: dict[str, Shape] = {}
+        self._declared: dict[int, tuple[Any, Shape]] = {}
+        self._made: dict[tuple[str, Step], Shape] = {}
+        self._depth = 0
+        order = self.tree.sequence
+        # The steps that a transition may bring values to, over their own `with`.
+        self.brought_to = {*order.failure.values()}
+        for step in self.tree.steps:
+            if step.task.on_success is not None and step.task.on_success.with_:
+                self.brought_to |= {*order.successors(step.id)}
+                self.brought_to |= {*filter(None, [order.success.get(step.id)])}
+        self.input = self.declared(workflow.config.input if workflow.config else None)
+        self._contexts = Contexts(self)
+
+    # Places
+
+    def of(self, place: Place) -> Shape:
+        """What the template at a place gives; UNKNOWN if it cannot be parsed."""
+        template = self._parsed(place)
+        return UNKNOWN if template is None else self._whole(template, self._contexts.of(place))
 
     def at(
-        self,
-        segments: tuple[Segment, ...],
-        step: Step | None,
-        *,
-        reader: Step | None = None,
-        ended: bool = False,
-    ) -> tuple[Schema, int]:
-        """The schema that a path starts from, and how many of its segments lead there.
+        self, segments: Sequence[Segment], step: Step | None, *, reader: Step | None = None
+    ) -> tuple[Shape, int]:
+        """What the fields of a step see, for `follow`, and how many segments lead there: none."""
+        at = step or reader
+        return (self.context(at, "own") if at is not None else UNKNOWN), 0
 
-        `step` is the one whose `outputs` hold the path, if any do; `ended`: the path stands in
-        its transition, where `.output` is what the `outputs` made of it. Names are looked up from
-        `reader`.
-        """
-        if segments[:2] == ("workflow", "input"):
-            return self._input, 2
-        if len(segments) > 2 and segments[0] == "tasks":
-            found = self._tree.find(str(segments[1]), reader or step)
-            if found is not None and found.names() is None and segments[2] == "output":
-                return self.output(found), 3
-            if found is not None and found.names() is None and segments[2] == "input":
-                return self._with(found), 3
-        if step is not None and segments[0] == "output":
-            return self.output(step) if ended else self._raw(step), 1
-        if step is not None and segments[0] in ("with", "input"):
-            return self._with(step), 1
-        return UNKNOWN, len(segments)
+    def found(self, place: Place) -> list[Finding]:
+        """What the template at a place does that cannot work."""
+        template = self._parsed(place)
+        if template is None or template.static:
+            return []
+        env = Env(template.text_of, self._contexts.of(place), self.named)
+        walk(template, env, guarded="{{" not in template.text_of)
+        return env.found
 
-    def output(self, step: Step) -> Schema:
+    def _parsed(self, place: Place) -> Template | None:
+        text = str(place.node.value)
+        try:
+            return parse_condition(text) if place.condition else parse(text)
+        except TemplateError:
+            return None  # said by the pass over templates
+
+    # Schemas
+
+    def declared(self, given: Any) -> Shape:
+        """The shape of the schema that a field gives or names."""
+        if not isinstance(given, dict):
+            return self.named(given) if isinstance(given, str) else UNKNOWN
+        if id(given) not in self._declared:
+            self._declared[id(given)] = given, shape_of(self.scope.schema(given))
+        return self._declared[id(given)][1]
+
+    def named(self, name: str) -> Shape:
+        """The shape of a schema by its id, or `schema::id`."""
+        if name not in self._named:
+            self._named[name] = shape_of(self.scope.schema(name))
+        return self._named[name]
+
+    # Steps
+
+    def output(self, step: Step) -> Shape:
         """What `.tasks.<id>.output` is."""
-        if step not in self._outputs:
-            self._outputs[step] = UNKNOWN  # for a task that reads itself
-            if step.task.outputs is None:
-                self._outputs[step] = self._raw(step)
-            elif step.steps or step.task.type == "router":
-                self._outputs[step] = UNKNOWN
-            else:
-                self._outputs[step] = self._of(step.task.outputs, step)
-        return self._outputs[step]
+        return self._once("output", step, outcomes.output)
 
-    def _raw(self, step: Step) -> Schema:
-        task = step.task
-        if not isinstance(task, BasicTask) or task.condition:
-            return UNKNOWN
-        agent = self._scope.agent_of(task)
-        if agent is not None:
-            action = action_of(agent, task.action or "")
-            if action is None or (action.output is None and (action.json_mode or agent.json_mode)):
+    def raw(self, step: Step) -> Shape:
+        """What `.output` is in the `outputs` of a step."""
+        return self._once("raw", step, outcomes.raw)
+
+    def given(self, step: Step) -> Shape:
+        """The rendered `with` of a step: `.with`, and `.input` (§11.2)."""
+        return self._once("with", step, outcomes.given)
+
+    def context(self, step: Step, sees: variables.Scope) -> Shape:
+        """What a field of a step sees."""
+        return self._contexts.inside(step, sees)
+
+    def _once(self, what: str, step: Step, make: Callable[[Step, Shapes], Shape]) -> Shape:
+        key = what, step
+        if key not in self._made:
+            if self._depth >= _DEEPEST:
                 return UNKNOWN
-            if action.output is None:
-                return {"type": "object", "properties": {"response": TEXT}}
-            schema = self._scope.schema(action.output)
-            return schema if isinstance(schema, dict) else UNKNOWN
-        tool = self._scope.tool_of(task)
-        if tool is not None:
-            schema = self._scope.schema(tool.output)
-            return schema if isinstance(schema, dict) else UNKNOWN
-        has_executor = task.tool is not None or task.agent is not None or task.prompt
-        return UNKNOWN if has_executor else self._with(step)
+            self._made[key] = UNKNOWN  # for a task that reads itself
+            self._depth += 1
+            self._made[key] = make(step, self)
+            self._depth -= 1
+        return self._made[key]
 
-    def _with(self, step: Step) -> Schema:
-        # The schema of the input may add defaults, and has the better types.
-        schema = self._scope.schema(step.task.input)
-        if isinstance(schema, dict):
-            return schema
-        made = self._of(step.task.with_, None)
-        is_open = step.parent is not None or step.id in self._open
-        return {k: v for k, v in made.items() if k != "additionalProperties"} if is_open else made
+    # Values
 
-    def _of(self, value: Any, step: Step | None) -> Schema:
-        """The schema of a value that the YAML writes out; templates in it are followed."""
-        if isinstance(value, dict):
-            properties = {key: self._of(item, step) for key, item in value.items()}
-            return {"type": "object", "properties": properties, "additionalProperties": False}
+    def written(self, value: Any, context: Shape) -> Shape:
+        """The shape of a value that the YAML writes out; templates in it are followed."""
+        if isinstance(value, Mapping):
+            makers = {str(k): self._later(item, context) for k, item in value.items()}
+            return map_of(Lazy(makers), closed=True)
         if isinstance(value, list):
-            return {"type": "array"}
+            return list_of(either(self.written(item, context) for item in value))
         if isinstance(value, bool):
-            return {"type": "boolean"}
+            return BOOLEAN
         if isinstance(value, (int, float)):
-            return {"type": "number"}
-        return self._of_text(value, step) if isinstance(value, str) else UNKNOWN
+            return NUMBER
+        if isinstance(value, str):
+            return self._rendered(value, context)
+        return NULL if value is None else UNKNOWN
 
-    def _of_text(self, text: str, step: Step | None) -> Schema:
+    def _later(self, value: Any, context: Shape) -> Callable[[], Shape]:
+        return lambda: self.written(value, context)
+
+    def _rendered(self, text: str, context: Shape) -> Shape:
+        """What a text is as data (§11.4)."""
         try:
             template = parse(text)
         except TemplateError:
             return UNKNOWN
         if template.static:
             return TEXT
-        path = path_of(template)
-        if path is not None:
-            schema, used = self.at(path, step)
-            found = follow(schema, path[used:])
-            return UNKNOWN if isinstance(found, Stop) else found
+        whole = template.whole
+        if whole is not None:
+            made_json = isinstance(whole, Call) and (
+                whole.name in FUNCTIONS and FUNCTIONS[whole.name].json_text
+            )
+            return UNKNOWN if made_json else self._whole(template, context)
         first = template.body[0]
-        # Text that may come out as JSON is parsed, and is then no text any more (§11.4).
+        # Text that may come out as JSON is parsed, and is then no text any more.
         if isinstance(first, Text) and first.value.strip()[:1] not in ("", "{", "["):
             return TEXT
         return UNKNOWN
 
-
-def path_of(template: Template) -> tuple[Segment, ...] | None:
-    """The path that a template of one action consists of, if it is one from the root."""
-    whole = template.whole
-    if not isinstance(whole, Path) or len(template.reads) != 1:
-        return None
-    read = template.reads[0]
-    return read.segments if (read.start, read.end) == (whole.start, whole.end) else None
+    def _whole(self, template: Template, context: Shape) -> Shape:
+        """The value of a template that is one expression, else text."""
+        if template.whole is None:
+            return TEXT
+        if self._depth >= _DEEPEST:
+            return UNKNOWN
+        self._depth += 1
+        shape = infer(template.whole, Env(template.text_of, context, self.named))
+        self._depth -= 1
+        return shape

@@ -121,6 +121,16 @@ def tree(tasks: Iterable[Task], default_error: Transition | None = None) -> Tree
     return Tree(tuple(top), sequence(top, default_error))
 
 
+def fork(one: Step, other: Step) -> tuple[Step, Step] | None:
+    """The parts of one list that lead to two steps; None if one step is in the other."""
+    ways = {id(step.parent): step for step in (one, *one.ancestors)}
+    for there in (other, *other.ancestors):
+        here = ways.get(id(there.parent))
+        if here is not None:
+            return None if here is there else (here, there)
+    return None
+
+
 def _walk(steps: Iterable[Step]) -> Iterator[Step]:
     for step in steps:
         yield step

@@ -1,14 +1,14 @@
 """The body of every flow: a plan and the parameters of a flow run → the workflow, run to its end.
 
-Built flows and the literal functions that `compozy compile` writes both end here. Steps follow
-the edges of the plan one after another (language.md §2.3); what the workflow gives is evaluated
-once, after the last of them (§2.4).
+Built flows and the literal functions that `compozy compile` writes both end here. What the workflow
+gives is evaluated once, after the last of its steps (language.md §2.4).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -19,19 +19,25 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Failed
 
 from compozy_prefect.compiler import types
-from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan, pointer
+from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, UsageError
 from compozy_prefect.flows import artifacts
+from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
+from compozy_prefect.flows.items import ItemRunner
+from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
+from compozy_prefect.flows.wait import Signals
+from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
@@ -59,13 +65,15 @@ class WorkflowFailed(RunError):
 class Session:
     """What `flows.run` gives to the flow runs it starts, and what it takes back: `outcome`.
 
-    A run that a worker started has no session, and configures itself from the environment.
+    `start` starts another workflow of the plan, for the signals that one sends. A run that a worker
+    started has no session, and configures itself from the environment.
     """
 
     services: Services
     observer: Observer | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
     outcome: Outcome | None = None
+    start: Start | None = None
 
 
 SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)
@@ -98,9 +106,8 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    execution = _Execution(plan, workflow, flow_run, given, session)
-    client = flow_context.client
-    assert isinstance(client, PrefectClient)  # the flow is async
+    execution = _Execution(plan, workflow, flow_context, given, session)
+    client = execution.client
     with _watching(client, flow_run.id, session.cancellation):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
@@ -116,43 +123,49 @@ class _Execution:
         self,
         plan: Plan,
         workflow: WorkflowPlan,
-        flow_run: FlowRun,
+        flow_context: FlowRunContext,
         given: dict[str, Json],
         session: Session,
     ) -> None:
+        assert flow_context.flow_run is not None
+        assert isinstance(flow_context.client, PrefectClient)  # the flow is async
         self.plan = plan
         self.workflow = workflow
-        self.run_id = flow_run.id
-        self.fresh = flow_run.run_count <= 1
+        self.client = flow_context.client
+        self.store = flow_context.result_store
+        self.run_id = flow_context.flow_run.id
+        self.fresh = flow_context.flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
-        self.watched = Watched(session.observer)
         self.started = time.monotonic()
-        self.states: dict[str, TaskState] = {}
+        self.states: dict[str, TaskState | None] = {}
         self.failure: Failure | None = None  # the first that decided the status
-        self.last: Json = None
 
     async def run(self) -> Outcome:
         redactor = Redactor(())
+        last: TaskState | None = None
         try:
             self.input = check_input(self.workflow, self.input)
             scope = self._scope()
             redactor = Redactor(_keys(scope))
-            await self._walk(scope, redactor)
-            output = self._output(scope)
+            walk = await self._walk(scope, redactor)
+            last = await walk.line(self.workflow.steps, self.workflow.start)
+            self.failure = self._failed()
+            output = self._output(scope, last.output if last else None)
         except RunError as fault:
-            self.failure = self.failure or Failure.of(fault)
+            self.failure = self.failure or self._failed() or Failure.of(fault)
             output = self._all_outputs()
         failure = self.failure
         if failure is not None:
             failure = replace(failure, message=redactor.text(failure.message))
         status = SUCCESS if failure is None else FAILED
-        return Outcome(status, self.input, redactor.json(output), failure, self.states)
+        return Outcome(status, self.input, redactor.json(output), failure, by_key(self.states))
 
     def cancelled(self) -> Outcome:
         """The outcome of a walk that `Cancellation` ended."""
         reason = self.session.cancellation.reason or "cancelled"
-        return Outcome(CANCELED, self.input, None, Failure(reason, CANCELED_CODE), self.states)
+        failure = Failure(reason, CANCELED_CODE)
+        return Outcome(CANCELED, self.input, None, failure, by_key(self.states))
 
     def _scope(self) -> Scope:
         """What the steps see: the workflow's env, rendered, lies over that of the services."""
@@ -178,68 +191,50 @@ class _Execution:
         )
         return Scope(self.workflow, self.plan.spans, context, self.session.services)
 
-    async def _walk(self, scope: Scope, redactor: Redactor) -> None:
-        log = get_run_logger()
-        cancellation = self.session.cancellation
-        runner = StepRunner(self.run_id, self.run_id, self.fresh, scope, redactor, cancellation)
-        current, given = self.workflow.start, dict[str, Json]()
-        visits: dict[str, int] = {}
-        after: UUID | None = None
-        while current:
-            step = self.workflow.by_id.get(current)
-            if step is None:
-                known = ", ".join(f"`{one.id}`" for one in self.workflow.steps)
-                raise RunError(
-                    f"workflow `{self.workflow.id}` has no task `{current}`; its tasks: {known}",
-                    code="TASK_NOT_FOUND",
-                )
-            visits[step.path] = visit = visits.get(step.path, 0) + 1
-            self.watched.tell("step_started", step)
-            try:
-                state, after = await runner.run(step, given, visit=visit, after=after)
-            except asyncio.CancelledError:
-                self.watched.tell("step_finished", step, CANCELED, 0.0, None)
-                reason = cancellation.reason or "cancelled"
-                failure = Failure(reason, CANCELED_CODE)
-                self.states[step.id] = TaskState(step.id, step.type, CANCELED, error=failure)
-                raise
-            transition = step.on_success if state.ok else step.on_error
-            if not state.ok:
-                state = replace(state, handled=bool(transition.next))
-                self._failed(step, state)
-                log.error("Task '%s' failed: %s", step.id, state.error and state.error.message)
-            self.states[step.id] = state
-            self.last = state.output
-            scope.context.record(state)
-            self.watched.tell("step_finished", step, state.status, state.seconds, state.error)
-            current, given = transition.next, {}
-            if current and transition.with_:
-                edge = "on_success" if state.ok else "on_error"
-                given = templates.render(
-                    transition.with_,
-                    scope.context.for_step(step, given=state.input or {})
-                    | {"output": state.output},
-                    scope.environment(scope.context.env),
-                    scope.at(step, edge, "with"),
-                    scope.spans,
-                )
+    async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
+        cancellation, log = self.session.cancellation, get_run_logger()
+        journal = Journal(self.store, self.run_id)
+        if not self.fresh:
+            await journal.load()
 
-    def _failed(self, step: StepPlan, state: TaskState) -> None:
-        """The first failure decides: handled or not, the workflow is FAILED (language.md §2.3)."""
-        if self.failure is None and state.error is not None:
-            details = {"task": step.id} | state.error.details
-            self.failure = Failure(
-                f"task `{step.id}` failed: {state.error.message}", state.error.code, details
-            )
+        def runner(flow_run: UUID) -> StepRunner:
+            return StepRunner(self.run_id, flow_run, self.fresh, redactor, cancellation)
 
-    def _output(self, scope: Scope) -> Json:
+        run = Run(
+            flow_run=self.run_id,
+            watched=Watched(self.session.observer),
+            cancellation=cancellation,
+            redactor=redactor,
+            log=log,
+            items=ItemRunner(self.run_id, redactor, journal, log),
+            branch=Branches(self.workflow.id, runner, cancellation),
+            wait=Signals(self.client, self.run_id, journal),
+            send=Sender(self.plan, self.run_id, self.session.start),
+            states=self.states,
+        )
+        return Walk(run, scope, runner(self.run_id))
+
+    def _failed(self) -> Failure | None:
+        """The first failure of a step at the top: it decides, handled or not (language.md §2.3)."""
+        top = {step.id for step in self.workflow.steps}
+        for path, state in self.states.items():
+            if path not in top or state is None or state.ok or state.error is None:
+                continue
+            if state.handled and self.workflow.recover_on_error:
+                continue
+            details = {"task": state.id} | state.error.details
+            message = f"task `{state.id}` failed: {state.error.message}"
+            return Failure(message, state.error.code, details)
+        return None
+
+    def _output(self, scope: Scope, last: Json) -> Json:
         if self.workflow.outputs is None:
             return self._all_outputs()
         status = SUCCESS if self.failure is None else FAILED
         try:
             return templates.render(
                 self.workflow.outputs,
-                scope.context.for_workflow_outputs(status, self.last, self.failure),
+                scope.context.for_workflow_outputs(status, last, self.failure),
                 scope.environment(scope.context.env),
                 pointer("workflows", self.workflow.id, "outputs"),
                 scope.spans,
@@ -250,7 +245,27 @@ class _Execution:
             return self._all_outputs()
 
     def _all_outputs(self) -> Json:
-        return {name: {"output": state.output} for name, state in self.states.items()}
+        return {key: {"output": state.output} for key, state in by_key(self.states).items()}
+
+
+def by_key(states: Mapping[str, TaskState | None]) -> dict[str, TaskState]:
+    """How the steps ended, by id; by container and id where an id occurs twice (design.md).
+
+    The `parent` of a state is then the key of its container.
+    """
+    ended = {path: state for path, state in states.items() if state is not None}
+    counts = Counter(state.id for state in ended.values())
+    keys: dict[str, str] = {}
+    out: dict[str, TaskState] = {}
+    for path, state in ended.items():
+        # A container may have run again: its steps stand under the path of that run.
+        parent = keys.get(state.parent or "", (state.parent or "").rpartition("/")[2] or None)
+        key = state.id
+        if counts[state.id] > 1 and parent is not None:
+            key = f"{parent}/{state.id}"
+        keys[path] = key
+        out[key] = replace(state, parent=parent)
+    return out
 
 
 def _keys(scope: Scope) -> Iterator[str | None]:

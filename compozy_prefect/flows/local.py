@@ -95,7 +95,7 @@ def connect(
     from compozy_prefect.flows import server
 
     if not offline and any(
-        _asks_provider(workflow, step, mocks) for step in workflow.steps if step.agent
+        _asks_provider(workflow, step, mocks) for step in workflow.all_steps.values()
     ):
         from compozy_prefect.runtime.llm.providers import warm
 
@@ -157,8 +157,17 @@ def _certain(workflow: WorkflowPlan) -> Iterator[StepPlan]:
     while step is not None and step.id not in seen:
         seen.add(step.id)
         if not step.condition:
-            yield step
+            yield from _with_children(step)
         step = workflow.by_id.get(step.on_success.next)
+
+
+def _with_children(step: StepPlan) -> Iterator[StepPlan]:
+    """A step, and those in it that run whenever it does."""
+    yield step
+    if step.type in ("parallel", "composite"):
+        for child in step.steps:
+            if not child.role and not child.condition:
+                yield from _with_children(child)
 
 
 def _asks_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from prefect.states import Pending
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import (
+    CompozyError,
     InputInvalid,
     OutputInvalid,
     RunError,
@@ -120,6 +122,8 @@ async def run(
             "with a run; give large data by reference, as a path or a URL"
         )
     session = Session(services, observer, cancellation or Cancellation())
+    listeners = _Listeners(plan, services)
+    session.start = listeners.start
     watched = Watched(observer)
     started = time.monotonic()
     api_url = _api_url()
@@ -131,6 +135,7 @@ async def run(
             flow, flow_run = await _created(client, plan, workflow, given, checked)
             watched.tell("run_started", str(flow_run.id), ui_url(flow_run))
             outcome = _outcome_of(await _finished(flow, flow_run), checked)
+            await listeners.ended()
     except (httpx.TransportError, PrefectHTTPStatusError) as fault:
         lost = _unavailable(api_url, fault)
         if flow_run is None:
@@ -216,6 +221,33 @@ def _plain(input: Mapping[str, Json]) -> dict[str, Json]:
         return dict(plain(input))
     except OutputInvalid as fault:
         raise InputInvalid(f"the input is no JSON: {fault.message}") from None
+
+
+class _Listeners:
+    """The runs that the signals of a run start: independent of it, in the same process (§3.9)."""
+
+    def __init__(self, plan: Plan, services: Services) -> None:
+        self._plan, self._services = plan, services
+        # Outside of the flow run, so that what is started here is no part of it.
+        self._context = copy_context()
+        self._runs: set[asyncio.Task[None]] = set()
+
+    def start(self, workflow_id: str, payload: dict[str, Json]) -> None:
+        body = self._run(workflow_id, payload)
+        context = self._context.copy()
+        task = asyncio.get_running_loop().create_task(body, context=context)
+        self._runs.add(task)
+
+    async def _run(self, workflow_id: str, payload: dict[str, Json]) -> None:
+        try:
+            await run(self._plan, workflow_id, payload, services=self._services)
+        except CompozyError as fault:
+            _log.warning("the signal did not start '%s': %s", workflow_id, fault)
+
+    async def ended(self) -> None:
+        while self._runs:
+            done, self._runs = self._runs, set()
+            await asyncio.gather(*done)
 
 
 async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:

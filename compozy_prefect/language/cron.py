@@ -218,7 +218,7 @@ def _values(text: str, field: _Field) -> _Values:
         by = int(step) if slash else 1
         if base in ("*", "?"):
             low, high = field.low, 6 if field is _WEEKDAY else field.high
-            starred = True
+            starred |= by == 1
         else:
             low, high = _range(base, field, open_end=bool(slash))
         values.update(range(low, high + 1, by))

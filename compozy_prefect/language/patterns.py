@@ -121,7 +121,10 @@ def _backtracking(pattern: str) -> Any:
     try:
         return regex.compile("".join(part for _, part in parts))
     except regex.error as fault:
-        raise PatternError(pattern, fault.msg, _place(parts, fault.pos or 0)) from None
+        # Its place is often behind what is wrong.
+        behind = fault.msg.startswith(("bad escape", "unknown property", "undefined"))
+        place = _place(parts, (fault.pos or 0) - behind)
+        raise PatternError(pattern, fault.msg, place) from None
     except RecursionError:
         raise PatternError(pattern, "nested too deeply", 0) from None
 

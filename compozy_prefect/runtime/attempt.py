@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compozy_prefect.compiler.plan import (
+    ActionPlan,
     AgentCall,
     AgentPlan,
     Json,
@@ -26,6 +27,9 @@ from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.services import Services
+
+SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
+ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,15 @@ class Performed:
         return cls(data["input"], data["output"], usage)
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A step whose own fields are rendered: its environment, and its checked `with`."""
+
+    env: Mapping[str, str]
+    environment: Environment
+    given: dict[str, Json]
+
+
 class Attempt:
     """One attempt. `given` is what the transition to the step lays over its `with`, rendered.
 
@@ -89,40 +102,76 @@ class Attempt:
         self._scope = scope
         self._step = step
         self._given = given
+        self._under: dict[str, Json] = {}
 
     async def run(self) -> Performed:
         """Raises RunError, and whatever an executor did not foresee."""
-        scope, step = self._scope, self._step
-        environment = scope.environment(scope.context.env)
-        seen = scope.context.for_step(step)
-        if step.condition and not templates.holds(
-            step.condition, seen, environment, scope.at(step, "condition"), scope.spans
-        ):
-            return Performed(None, {"skipped": True})
-        env, environment = self._layer(step.env, seen, environment, scope.at(step, "env"))
-        seen = scope.context.for_step(step, env=env)
-        given = templates.render(step.with_, seen, environment, scope.at(step, "with"), scope.spans)
-        self.input = given = tools.merged(given, dict(self._given))
-        if step.input_schema is not None:
-            what = f"the `with` of task `{step.id}`"
-            self.input = given = valid(given, step.input_schema, what)
+        step = self._step
+        opened = self.open()
+        if opened is None:
+            return Performed(None, SKIPPED)
+        env, environment, given = opened.env, opened.environment, opened.given
         action = usage = None
         if step.agent is not None:
             action, answer = await self._ask(step.agent, env, environment, given)
             raw, usage = answer.output, answer.usage
         elif step.tool is not None:
             raw = await self._use(step.tool.tool, env, environment, given)
+        elif step.type == "aggregate":
+            raw = {}
         else:
-            raw = given
-        raw = plain(raw)
-        if step.output_schema is not None:
-            check(raw, step.output_schema, f"the output of task `{step.id}`", OutputInvalid)
-        if step.outputs is None or raw is None:
-            return Performed(given, raw, usage)
-        seen = scope.context.for_outputs(step, raw, env=env, action=action, given=given)
-        at = scope.at(step, "outputs")
-        output = templates.render(step.outputs, seen, environment, at, scope.spans)
+            # What a container lays below is no part of what the task says (design.md).
+            raw = {key: value for key, value in given.items() if key not in self._under}
+        output = self.close(opened, plain(raw), action=action)
         return Performed(given, output, usage)
+
+    def open(self) -> Opened | None:
+        """The rendered and checked `with`; None when the condition says to skip the task."""
+        scope, step = self._scope, self._step
+        environment = scope.environment(scope.context.env)
+        seen = scope.context.for_step(step)
+        if step.condition and not templates.holds(
+            step.condition, seen, environment, scope.at(step, "condition"), scope.spans
+        ):
+            return None
+        env, environment = self._layer(step.env, seen, environment, scope.at(step, "env"))
+        seen = scope.context.for_step(step, env=env)
+        own = templates.render(step.with_, seen, environment, scope.at(step, "with"), scope.spans)
+        own = tools.merged(own, dict(self._given))
+        self._under = {k: v for k, v in scope.context.under.items() if k not in own}
+        self.input = given = {**self._under, **own}
+        if step.input_schema is not None:
+            what = f"the `with` of task `{step.id}`"
+            self.input = given = valid(given, step.input_schema, what)
+        return Opened(env, environment, given)
+
+    def close(
+        self,
+        opened: Opened,
+        raw: Any,
+        *,
+        action: str | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """The output: `raw`, or what `outputs` make of it; `more` is what these see besides.
+
+        The schema is that of the raw output; an aggregate is what its `outputs` give (§3.7).
+        """
+        scope, step = self._scope, self._step
+        what = f"the output of task `{step.id}`"
+        if step.output_schema is not None and step.type != "aggregate":
+            check(plain(raw), step.output_schema, what, OutputInvalid)
+        if step.outputs is None or raw is None:
+            return raw
+        seen = scope.context.for_outputs(
+            step, raw, env=opened.env, action=action, given=opened.given
+        )
+        seen |= more or {}
+        at = scope.at(step, "outputs")
+        output = templates.render(step.outputs, seen, opened.environment, at, scope.spans)
+        if step.output_schema is not None and step.type == "aggregate":
+            check(output, step.output_schema, what, OutputInvalid)
+        return output
 
     async def _ask(
         self, call: AgentCall, env: Mapping[str, str], environment: Environment, given: Json
@@ -134,9 +183,12 @@ class Attempt:
         seen = scope.context.for_step(step, env=env, given=given)
         place = scope.at(step, "agent", "action")
         name = templates.render_text(call.action, seen, environment, place, scope.spans).strip()
-        if name not in agent.actions:
+        if call.action and name not in agent.actions:
             raise _no_action(agent, name)
-        action, at_action = agent.actions[name], at + pointer("actions", name)
+        # Without an action the task's own prompt is one (§3.2).
+        name = name or ONLY_PROMPT
+        action = agent.actions[name] if call.action else ActionPlan(name)
+        at_action = at + pointer("actions", name)
         env, environment = self._layer(agent.env, seen, environment, at + "/env", env)
         seen = scope.context.for_step(step, env=env, action=name, given=given)
         effective = given
@@ -146,11 +198,15 @@ class Attempt:
         if action.input_schema is not None:
             what = f"the input of action `{name}` of agent `{agent.id}`"
             effective = valid(effective, action.input_schema, what)
-        seen = scope.context.for_step(step, env=env, action=name, given=effective)
+        seen = scope.context.for_prompt(step, agent, env=env, action=name, given=effective)
 
         def text(template: str, place: str) -> str:
             return templates.render_text(template, seen, environment, place, scope.spans)
 
+        prompts = [text(action.prompt, at_action + "/prompt")] if action.prompt else []
+        if call.prompt:
+            own = text(call.prompt, scope.at(step, "agent", "prompt"))
+            prompts.append(f"Additional context:\n{own}" if prompts else own)
         key = None
         if scope.services.asks_a_provider(agent.id, name):
             key = self._key(agent.model, seen, environment, at)
@@ -166,7 +222,7 @@ class Attempt:
             ),
             api_key=key,
             instructions=text(agent.instructions, at + "/instructions"),
-            prompt=text(action.prompt, at_action + "/prompt"),
+            prompt="\n\n".join(prompts),
             input=effective,
             schema=action.output_schema,
             json_mode=action.json_mode or agent.json_mode,

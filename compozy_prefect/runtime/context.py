@@ -1,13 +1,14 @@
-"""The state of a run → what its templates see (language.md §11.2, §11.3), as plain dicts.
+"""The state of a run → what its templates see (language.md §11.2, §11.3), as plain data.
 
-One `RunContext` belongs to one execution. It is told of every task that ends, and makes a fresh
-dict for each thing that is rendered, so that a template can change nothing.
+One `RunContext` belongs to one list of steps: the workflow's, or that of one container or item. It
+is told of every step that ends. Templates cannot change what they are given, so that maps that have
+not changed are shared between them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from compozy_prefect.compiler.plan import AgentPlan, Json, Plan, StepPlan, ToolPlan, WorkflowPlan
@@ -16,8 +17,32 @@ from compozy_prefect.runtime.outcome import RUNNING, Failure, TaskState
 Context = dict[str, Any]
 
 
+class _Run:
+    """What all contexts of an execution share."""
+
+    def __init__(
+        self, plan: Plan, workflow: WorkflowPlan, execution_id: str, input: Mapping[str, Json]
+    ) -> None:
+        self.workflow = workflow
+        self.execution_id = execution_id
+        self.input = input
+        self.completed: list[str] = []
+        self.failed: set[str] = set()
+        # Known tasks stand in the map from the beginning: one that has not run reads as null.
+        # Below, children by their own ids, which templates anywhere may name (§11.3).
+        self.known: dict[str, Json] = {step.id: None for step in workflow.all_steps.values()}
+        self.project = {
+            "id": plan.project.name,
+            "name": plan.project.name,
+            "version": plan.project.version,
+            "description": plan.project.description,
+        }
+        self.agents = {key: _agent(agent) for key, agent in workflow.agents.items()}
+        self.tools = {key: _tool(tool) for key, tool in workflow.tools.items()}
+
+
 class RunContext:
-    """What the templates of one execution see.
+    """What the templates of one list of steps see.
 
     `started` is a reading of `time.monotonic` at the start of the run, `env` the merge of the
     process environment, the `.env` file and the workflow's own.
@@ -32,33 +57,82 @@ class RunContext:
         env: Mapping[str, str],
         started: float,
     ) -> None:
-        self.workflow = workflow
-        self.execution_id = execution_id
-        self.input = input
+        self._run = _Run(plan, workflow, execution_id, input)
         self.env = env
         self._started = started
-        # Known tasks stand in the map from the beginning: one that has not run reads as null.
-        self._tasks: dict[str, Json] = {step.id: None for step in workflow.steps}
-        self._completed: list[str] = []
-        self._failed: set[str] = set()
-        self._project = {
-            "id": plan.project.name,
-            "name": plan.project.name,
-            "version": plan.project.version,
-            "description": plan.project.description,
-        }
-        self._agents = {key: _agent(agent) for key, agent in workflow.agents.items()}
-        self._tools = {key: _tool(tool) for key, tool in workflow.tools.items()}
+        self._outer: RunContext | None = None
+        self._own: dict[str, Json] = {}
+        self._version = 0
+        self._seen: tuple[tuple[int, ...], dict[str, Json]] = ((), {})
+        # What the container around brings: `.item`, `.parent`, `.signal` and so on.
+        self.brought: dict[str, Any] = {}
+        self.input: Mapping[str, Json] = input
+        self.with_: Mapping[str, Json] | None = None
+        # What lies below the `with` of each step: the one of a collection (§3.4).
+        self.under: Mapping[str, Json] = {}
 
-    def record(self, state: TaskState) -> None:
-        """A task ended; a second run of it replaces the first (language.md §2.3)."""
-        self._tasks[state.id] = state.for_templates()
-        self._completed = [name for name in self._completed if name != state.id]
-        self._failed.discard(state.id)
-        if state.ok:
-            self._completed.append(state.id)
-        else:
-            self._failed.add(state.id)
+    @property
+    def workflow(self) -> WorkflowPlan:
+        return self._run.workflow
+
+    @property
+    def execution_id(self) -> str:
+        return self._run.execution_id
+
+    def inside(
+        self,
+        given: Mapping[str, Json],
+        brought: Mapping[str, Any],
+        env: Mapping[str, str] | None = None,
+        under: Mapping[str, Json] | None = None,
+    ) -> RunContext:
+        """The context of the steps in a container, whose rendered `with` is `given` (§11.2).
+
+        `brought` are the variables that it brings, `under` what lies below the steps' `with`.
+        """
+        made = RunContext.__new__(RunContext)
+        made._run = self._run
+        made.env = self.env if env is None else env
+        made._started = self._started
+        made._outer = self
+        made._own, made._version, made._seen = {}, 0, ((), {})
+        made.brought = {**self.brought, **brought}
+        made.input = made.with_ = given
+        made.under = under or {}
+        return made
+
+    def record(self, state: TaskState, alias: str = "") -> None:
+        """A step ended; a second run of it replaces the first (language.md §2.3).
+
+        `alias` is the id that the steps beside it know it by, where its own has been rendered.
+        """
+        self._own[state.id] = self._own[alias or state.id] = state.for_templates()
+        self._version += 1
+        run = self._run
+        if self._outer is None:
+            run.completed = [name for name in run.completed if name != state.id]
+            run.failed.discard(state.id)
+            if state.ok:
+                run.completed.append(state.id)
+            else:
+                run.failed.add(state.id)
+        for child in _descendants(state):
+            run.known[child.id] = child.for_templates()
+
+    def tasks(self) -> dict[str, Json]:
+        """`.tasks`: the nearest list first, then outwards, then any step of that id (§11.3)."""
+        chain: list[RunContext] = [self]
+        while chain[-1]._outer is not None:
+            chain.append(chain[-1]._outer)
+        if len(chain) > 1 and not self._own:
+            return chain[1].tasks()
+        versions = tuple(one._version for one in chain)
+        if self._seen[0] != versions or not self._seen[1]:
+            merged = dict(self._run.known)
+            for one in reversed(chain):
+                merged.update(one._own)
+            self._seen = (versions, merged)
+        return self._seen[1]
 
     def for_step(
         self,
@@ -71,7 +145,7 @@ class RunContext:
         """For the fields of a task.
 
         `given` is its rendered `with`; while that itself is rendered, and in `condition`, it is
-        None, and `.input` is then the workflow's input.
+        None, and `.input` is then that of the container around, or else the workflow's.
         """
         merged = self.env if env is None else env
         task = {
@@ -83,9 +157,24 @@ class RunContext:
         }
         context = self._common(merged)
         context |= {"input": self.input if given is None else given, "task": task, "current": task}
+        if given is None:
+            given = self.with_
         if given is not None:
             context["with"] = given
         return context
+
+    def for_prompt(
+        self,
+        step: StepPlan,
+        agent: AgentPlan,
+        *,
+        env: Mapping[str, str],
+        action: str,
+        given: Mapping[str, Json],
+    ) -> Context:
+        """For a prompt and instructions: `.memory` has the transcripts of the agent (§4.4)."""
+        memory = {use.memory: "" for use in agent.memory}
+        return self.for_step(step, env=env, action=action, given=given) | {"memory": memory}
 
     def for_outputs(
         self,
@@ -119,31 +208,38 @@ class RunContext:
     def _common(
         self, env: Mapping[str, str], status: str = RUNNING, output: Json = None
     ) -> Context:
-        workflow = self.workflow
-        done, failed = len(self._completed), len(self._failed)
+        run, workflow = self._run, self._run.workflow
+        done, failed = len(run.completed), len(run.failed)
         return {
             "workflow": {
                 "id": workflow.id,
                 "name": workflow.name or workflow.id,
                 "version": workflow.version,
                 "description": workflow.description,
-                "input": self.input,
-                "execution_id": self.execution_id,
-                "exec_id": self.execution_id,
+                "input": run.input,
+                "execution_id": run.execution_id,
+                "exec_id": run.execution_id,
                 "status": status,
                 "output": output,
                 "config": {"input": workflow.input_schema, "env": dict(workflow.env)},
                 "execution_time": round(time.monotonic() - self._started, 6),
-                "completed_tasks": list(self._completed),
+                "completed_tasks": list(run.completed),
                 "success_rate": done / (done + failed) if done + failed else 1.0,
             },
-            "tasks": dict(self._tasks),
+            "tasks": self.tasks(),
             "env": env,
-            "trigger": {"input": self.input, "type": "manual", "name": workflow.id},
-            "project": self._project,
-            "agents": self._agents,
-            "tools": self._tools,
+            "trigger": {"input": run.input, "type": "manual", "name": workflow.id},
+            "project": run.project,
+            "agents": run.agents,
+            "tools": run.tools,
+            **self.brought,
         }
+
+
+def _descendants(state: TaskState) -> Iterable[TaskState]:
+    for child in state.children.values():
+        yield child
+        yield from _descendants(child)
 
 
 def _agent(agent: AgentPlan) -> dict[str, Json]:

@@ -49,7 +49,7 @@ def _additional_properties(
 ) -> Iterator[ValidationError]:
     names = extras(value, schema) if isinstance(value, dict) else []
     if of_one is False and names:
-        yield ValidationError(f"{', '.join(names)} not allowed")
+        yield ValidationError(f"{', '.join(f'`{name}`' for name in names)} is not allowed")
     elif of_one is not False:
         for name in names:
             yield from checker.descend(value[name], of_one, path=name)
@@ -63,7 +63,11 @@ def _unevaluated_properties(
     others = {key: item for key, item in schema.items() if key != "unevaluatedProperties"}
     seen = _evaluated(checker, value, others)
     for name in value:
-        if name not in seen:
+        if name in seen:
+            continue
+        if of_one is False:
+            yield ValidationError(f"`{name}` is not allowed")
+        else:
             yield from checker.descend(value[name], of_one, path=name)
 
 

@@ -67,6 +67,9 @@ class TaskState:
     handled: bool = False
     usage: Usage | None = None
     seconds: float = 0.0
+    # Of a container: how its steps ended, and its output as templates see it (`runtime.views`).
+    children: Mapping[str, TaskState] = field(default_factory=dict)
+    view: Any = None
 
     @property
     def ok(self) -> bool:
@@ -78,9 +81,9 @@ class TaskState:
             "id": self.id,
             "status": self.status,
             "input": self.input,
-            "output": self.output,
+            "output": self.output if self.view is None else self.view,
             "error": self.error and self.error.to_json(),
-            "children": {},
+            "children": {id: state.for_templates() for id, state in self.children.items()},
             "handled": self.handled,
         }
 

@@ -9,6 +9,7 @@ from compozy_prefect.runtime.outcome import SUCCESS, TaskState
 from tests.support.plans import agent, plan, step
 
 PLAN = plan(step("a"), agents={"writer": agent(actions={"write": ActionPlan("write", "x")})})
+AGENT = PLAN.workflows["flow"].agents["writer"]
 STEP = PLAN.workflows["flow"].steps[0]
 
 
@@ -21,13 +22,14 @@ def test_roots() -> None:
     seen = {
         "workflow": run.for_workflow(),
         "with": run.for_step(STEP),
-        "prompt": run.for_step(STEP, given={}),
+        "prompt": run.for_prompt(STEP, AGENT, env={}, action="", given={}),
         "outputs": run.for_outputs(STEP, None, env={}, action=None, given={}),
         "workflow outputs": run.for_workflow_outputs(SUCCESS, None, None),
     }
     for scope, given in seen.items():
         assert set(given) == set(VARIABLES[scope]), scope  # type: ignore[index]
-    assert VARIABLES.keys() == seen.keys() | {"key"}
+    assert run.for_step(STEP, given={}).keys() == VARIABLES["own"]
+    assert VARIABLES.keys() == seen.keys() | {"key", "own", "event"}
 
 
 def test_fields() -> None:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from compozy_prefect.compiler.checks.containers import containers
 from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
 from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
 from compozy_prefect.compiler.checks.identities import identities
+from compozy_prefect.compiler.checks.knowledge import knowledge
+from compozy_prefect.compiler.checks.memories import memories
 from compozy_prefect.compiler.checks.names import names
 from compozy_prefect.compiler.checks.order import order
 from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.routes import routes
 from compozy_prefect.compiler.checks.schemas import schemas
 from compozy_prefect.compiler.checks.secrets import secrets
+from compozy_prefect.compiler.checks.servers import servers
+from compozy_prefect.compiler.checks.service import service
+from compozy_prefect.compiler.checks.starts import starts
 from compozy_prefect.compiler.checks.support import support
 from compozy_prefect.compiler.checks.templates import templates
+from compozy_prefect.compiler.checks.tools import tools
 from compozy_prefect.diagnostics import Diagnostic
 
 Pass = Callable[[Project], Iterator[Diagnostic]]
@@ -36,6 +44,14 @@ PASSES: tuple[Pass, ...] = (
     fields,
     secrets,
     support,
+    containers,
+    routes,
+    memories,
+    servers,
+    starts,
+    knowledge,
+    tools,
+    service,
 )
 
 

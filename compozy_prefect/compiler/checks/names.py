@@ -115,10 +115,10 @@ def _next(
 
 def _target(target: str, node: Node, beside: Iterable[Step], scope: Scope) -> Iterator[Diagnostic]:
     """A task that is named as the next one stands in the same list."""
-    known = [step.id for step in beside]
-    is_known = not target or "{{" in target or target in known
-    if not is_known and not scope.is_broken("tasks", target):
-        yield _unknown("CZ210", "task", target, node.span, known)
+    if not target or "{{" in target or any(step.id == target for step in beside):
+        return
+    if not scope.is_broken("tasks", target):
+        yield _unknown("CZ210", "task", target, node.span, [step.id for step in beside])
 
 
 def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:

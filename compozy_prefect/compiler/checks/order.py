@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.places import Place, places
-from compozy_prefect.compiler.tree import Step, Tree
+from compozy_prefect.compiler.tree import Step, Tree, fork
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse, parse_condition
@@ -111,29 +111,20 @@ def _runs(step: Step, tree: Tree) -> bool:
     return True
 
 
-def _fork(found: Step, reader: Step) -> tuple[Step, Step] | None:
-    """The parts of one list that lead to the two steps; None if one step is in the other."""
-    ways = {id(one.parent): one for one in (found, *found.ancestors)}
-    for there in (reader, *reader.ancestors):
-        here = ways.get(id(there.parent))
-        if here is not None:
-            return None if here is there else (here, there)
-    return None
-
-
 def _may_have_run(found: Step, reader: Step, place: Place, tree: Tree) -> bool:
     if found is reader:
-        return place.ended
+        around = tree.around(found)
+        return place.ended or (around is not None and around.may_precede(found.id, found.id))
     if any(above is found for above in reader.ancestors):
         return True  # it is running, and has an input
     if any(above is reader for above in found.ancestors):
         return place.ended or place.field == "outputs"
-    fork = _fork(found, reader)
-    if fork is None:
+    ways = fork(found, reader)
+    if ways is None:
         return True
-    around = tree.around(fork[0])
+    around = tree.around(ways[0])
     # Steps that start together wait for what they read of each other (§3.3).
-    return around is None or around.may_precede(fork[0].id, fork[1].id)
+    return around is None or around.may_precede(ways[0].id, ways[1].id)
 
 
 def _surely(found: Step, reader: Step, tree: Tree) -> bool:
@@ -142,13 +133,13 @@ def _surely(found: Step, reader: Step, tree: Tree) -> bool:
         return True
     if any(above is reader for above in found.ancestors):
         return _inside(found, reader, tree)
-    fork = _fork(found, reader)
-    if fork is None:
+    ways = fork(found, reader)
+    if ways is None:
         return True
-    around = tree.around(fork[0])
-    if around is not None and not around.surely_precedes(fork[0].id, fork[1].id):
+    around = tree.around(ways[0])
+    if around is not None and not around.surely_precedes(ways[0].id, ways[1].id):
         return False
-    return _inside(found, fork[0], tree)
+    return _inside(found, ways[0], tree)
 
 
 def _surely_at_the_end(found: Step, tree: Tree) -> bool:

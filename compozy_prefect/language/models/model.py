@@ -41,19 +41,19 @@ class Parameters(Noun):
 
     called = "`params`"
 
-    max_tokens: int | None = field(None, "Tokens of an answer, at most.", example=1000)
+    max_tokens: int | None = field(None, "Tokens of an answer, at most.", ge=0, example=1000)
     temperature: float | None = field(None, "0 to 2.", example=0.7)
     stop_words: list[str] | None = field(None, "Texts at which an answer ends.")
-    top_k: int | None = field(None, "Sample among the k likeliest tokens.")
+    top_k: int | None = field(None, "Sample among the k likeliest tokens.", ge=0)
     top_p: float | None = field(None, "0 to 1.")
     seed: int | None = field(None, "For repeatable sampling, where supported.")
-    min_length: int | None = field(None, "Tokens of an answer, at least.")
-    max_length: int | None = field(None, "Tokens of an answer, at most.")
+    min_length: int | None = field(None, "Tokens of an answer, at least.", ge=0)
+    max_length: int | None = field(None, "Tokens of an answer, at most.", ge=0)
     repetition_penalty: float | None = field(None, "Penalty for repetition.")
     frequency_penalty: float | None = field(None, "Penalty by frequency.")
     presence_penalty: float | None = field(None, "Penalty by presence.")
-    n: int | None = field(None, "Number of answers.")
-    candidate_count: int | None = field(None, "Number of candidates.")
+    n: int | None = field(None, "Number of answers.", ge=0)
+    candidate_count: int | None = field(None, "Number of candidates.", ge=0)
     metadata: dict[str, Any] | None = field(None, "Passed to the provider.")
 
 

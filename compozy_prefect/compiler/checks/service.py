@@ -1,0 +1,128 @@
+"""What surrounds the workflows: runtime, monitoring, parameters of models (language.md §1.1, §1.2,
+§14 rows 27, 37 and 38)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from compozy_prefect.compiler.checks.nouns import is_template, nouns
+from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language.models.model import Parameters
+from compozy_prefect.language.models.project import Monitoring, Runtime
+from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.names import nearest
+from compozy_prefect.language.nodes import Node, Scalar, Sequence
+
+_GRANTS = ("read", "write", "net", "env", "sys", "run", "ffi", "import")
+_FLAGS = (*(f"--{way}-{what}" for way in ("allow", "deny") for what in _GRANTS), "--allow-all")
+_REFUSED = ("--allow-run", "--allow-ffi", "--allow-import", "--allow-all", "-A")
+# Of Node; what Deno calls them is what the language writes.
+_NODE = {
+    "--allow-fs-read": "--allow-read",
+    "--allow-fs-write": "--allow-write",
+    "--allow-child-process": "--allow-run",
+}
+_RANGES = {"temperature": (0, 2), "top_p": (0, 1)}
+
+
+def service(project: Project) -> Iterator[Diagnostic]:
+    for noun in nouns(project, Runtime, Monitoring, Parameters):
+        match noun:
+            case Runtime():
+                yield from _entrypoint(noun, project)
+                yield from _permissions(noun)
+            case Monitoring():
+                yield from _path(noun.node.get("path"))
+                yield from _path(noun.node.at("metrics", "endpoint"))
+            case Parameters():
+                yield from _ranges(noun)
+
+
+def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
+    """§1.2. The file is looked at, and not into: nothing of the project is read as code."""
+    given = (runtime.entrypoint or "").strip()
+    if not given or is_template(given):
+        return
+    span = runtime.node.at("entrypoint").span
+    if not given.endswith((".ts", ".js")):
+        hint = "write the path of a `.ts` or `.js` file, such as `./tools.ts`"
+        yield error("CZ325", f"the entrypoint `{given}` is no TypeScript or JavaScript", span, hint)
+        return
+    root = os.path.realpath(project.loaded.root)
+    path = os.path.realpath(os.path.join(root, given))
+    if os.path.commonpath([root, path]) != root:
+        hint = "it is a path from the project's directory, and does not leave it"
+        yield error("CZ325", f"the entrypoint `{given}` is outside of the project", span, hint)
+    elif not Path(path).is_file():
+        # Without it nothing is lost as long as no tool is one of its exports.
+        wanted = next((tool.id for tool in nouns(project, Tool) if _is_export(tool)), None)
+        say = warning if wanted is None else error
+        there = "is a directory" if Path(path).is_dir() else "does not exist"
+        yield say(
+            "CZ325",
+            f"the entrypoint `{given}` {there}",
+            span,
+            "no tool needs it yet; make the file, or remove the key"
+            if wanted is None
+            else f"the tool `{wanted}` is an export of it; make the file, or correct the path",
+        )
+
+
+def _is_export(tool: Tool) -> bool:
+    return tool.type is None and "type" not in tool.node.entries and not tool.execute
+
+
+def _permissions(runtime: Runtime) -> Iterator[Diagnostic]:
+    listed = runtime.node.get("permissions")
+    for node in listed.items if isinstance(listed, Sequence) else ():
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            yield from _permission(node, node.value)
+
+
+def _permission(node: Scalar, text: str) -> Iterator[Diagnostic]:
+    flag, given, names = text.strip().partition("=")
+    if flag in _REFUSED:
+        yield warning(
+            "CZ325",
+            f"`{flag}` is refused when a tool runs: it lets it out of its sandbox",
+            node.span,
+            "allow what it needs: `--allow-net=api.example.com`, `--allow-read=data`",
+        )
+    elif flag not in _FLAGS:
+        near = _NODE.get(flag) or nearest(flag, _FLAGS)
+        hint = f"did you mean `{near}`?" if near else f"there are {', '.join(_FLAGS[:5])}"
+        yield error("CZ325", f"unknown permission: `{flag}`", node.span, hint)
+    elif given and not names.strip():
+        hint = f"write `{flag}` for all of it, or name what is allowed"
+        yield error("CZ325", f"`{text.strip()}` names nothing", node.span, hint)
+
+
+def _path(node: Node | None) -> Iterator[Diagnostic]:
+    """Rules of `monitoring.path`, and of `metrics.endpoint`, its alias."""
+    text = node.value if isinstance(node, Scalar) else None
+    if node is None or not isinstance(text, str) or not text or is_template(text):
+        return
+    if not text.startswith("/"):
+        hint = f"write `/{text.strip()}`" if text.strip() else "such as `/metrics`"
+        yield error("CZ325", f"the path `{text}` does not begin with `/`", node.span, hint)
+    elif text.startswith("/api/"):
+        hint = "the API answers there; such as `/metrics`"
+        yield error("CZ325", f"the path `{text}` begins with `/api/`", node.span, hint)
+    elif "?" in text:
+        hint = f"write `{text.partition('?')[0]}`"
+        yield error("CZ325", f"the path `{text}` has a query", node.span, hint)
+
+
+def _ranges(parameters: Parameters) -> Iterator[Diagnostic]:
+    """Providers differ in what they take, so that this refuses nothing."""
+    for name, (least, most) in _RANGES.items():
+        value = getattr(parameters, name)
+        if value is not None and not least <= value <= most:
+            yield warning(
+                "CZ325",
+                f"`{name}` is {value:g}, and goes from {least} to {most}",
+                parameters.node.at(name).span,
+            )

@@ -1,0 +1,128 @@
+"""Tools: whether each has what its kind needs (language.md §6, §14 row 28)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
+from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.servers import address
+from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language.models.tool import Tool
+from compozy_prefect.language.names import nearest
+from compozy_prefect.language.nodes import Mapping, Scalar
+
+REFUSED = frozenset(
+    {
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "DYLD_INSERT_LIBRARIES",
+        "DYLD_LIBRARY_PATH",
+        "NODE_OPTIONS",
+        "BUN_CONFIG_PROFILE",
+    }
+)
+"""Variables that would change what a process loads."""
+
+_VARIABLE = re.compile(r"[A-Z0-9_]+")
+_FILE = re.compile(r"\.{0,2}/?[\w./-]+\.[jt]s")
+
+
+def tools(project: Project) -> Iterator[Diagnostic]:
+    for tool in nouns(project, Tool):
+        yield from _identity(tool)
+        yield from _environment(tool)
+        if tool.type == "http":
+            yield from _http(tool)
+        elif tool.type == "javascript":
+            if not is_given(tool, "execute"):
+                yield error(
+                    "CZ324",
+                    f"{called(tool, 'tool')} needs `execute`, the JavaScript that it runs",
+                    place(tool, "type"),
+                    "add a function: `execute: \"({ name }) => ({ greeting: 'Hello ' + name })\"`",
+                )
+        elif tool.type == "cli":
+            yield from _command(tool)
+        elif "type" not in tool.node.entries and tool.execute:
+            yield from _without_type(tool)
+
+
+def _identity(tool: Tool) -> Iterator[Diagnostic]:
+    if ".." in tool.id and tool.node.at("id").data() == tool.id:
+        yield error(
+            "CZ324",
+            f"the id `{tool.id}` has `..` in it",
+            tool.node.at("id").span,
+            "an id is a name, and leads nowhere",
+        )
+
+
+def _http(tool: Tool) -> Iterator[Diagnostic]:
+    config = tool.node.get("config")
+    if config is not None and not isinstance(config, Mapping):
+        return  # reported, or a template of all of it
+    if config is not None and any(key[:1] == "$" for key in config.entries):
+        return
+    url = config.get("base_url") if config is not None else None
+    if config is None or is_blank(url):
+        near = nearest("base_url", config.entries) if config is not None else None
+        yield error(
+            "CZ324",
+            f"{called(tool, 'tool')} needs `config.base_url`",
+            config.key_span(near) if config is not None and near else place(tool, "type"),
+            f"`{near}` looks like it"
+            if near
+            else "add `config: {base_url: https://…}`, which its calls begin with",
+        )
+    elif isinstance(url, Scalar) and isinstance(url.value, str):
+        yield from address(url, url.value, "CZ324")
+    elif url is not None:
+        yield error("CZ324", f"`base_url` must be text, not a {url.kind}", url.span)
+
+
+def _command(tool: Tool) -> Iterator[Diagnostic]:
+    """service.md §11: a program and its arguments; there is no shell."""
+    config = tool.node.get("config")
+    command = config.get("command") if isinstance(config, Mapping) else None
+    given = not is_blank(command) or is_given(tool, "execute")
+    if not given and (config is None or isinstance(config, Mapping)):
+        yield error(
+            "CZ324",
+            f"{called(tool, 'tool')} needs `config.command`",
+            place(tool, "type"),
+            "add `config: {command: …}`, the program that it starts",
+        )
+
+
+def _without_type(tool: Tool) -> Iterator[Diagnostic]:
+    """A path was the way to name a file of its own, before there were types (§6.1)."""
+    text = tool.execute or ""
+    if not _FILE.fullmatch(text.strip()):
+        yield warning(
+            "CZ324",
+            f"{called(tool, 'tool')} has no `type`, and its `execute` is not run",
+            tool.node.key_span("execute"),
+            "add `type: javascript`; without a type a tool is an export of `runtime.entrypoint`",
+        )
+
+
+def _environment(tool: Tool) -> Iterator[Diagnostic]:
+    given = tool.node.get("env")
+    if not isinstance(given, Mapping):
+        return
+    for name, value in given.entries.items():
+        span = given.key_span(name)
+        if name in REFUSED:
+            hint = "remove it: it changes what the process of the tool loads"
+            yield error("CZ324", f"a tool cannot set `{name}`", span, hint)
+        elif not _VARIABLE.fullmatch(name):
+            near = re.sub(r"\W", "_", name.upper(), flags=re.ASCII)
+            hint = f"capital letters, digits and `_`: `{near}`"
+            yield error("CZ324", f"`{name}` is no name for a variable", span, hint)
+        text = value.data()
+        if isinstance(text, str) and ("\n" in text or "\0" in text):
+            what = "a line break" if "\n" in text else "a zero byte"
+            hint = "write it in one line, in quotes; a block that begins with `|` ends in a break"
+            yield error("CZ324", f"the variable `{name}` has {what}", value.span, hint)

@@ -1,0 +1,327 @@
+"""What each type of task takes and gives, as shapes (language.md §3.2 to §3.10)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from compozy_prefect.compiler.scope import action_of
+from compozy_prefect.compiler.sequence import target_id, targets_of
+from compozy_prefect.compiler.tree import Step
+from compozy_prefect.compiler.values import (
+    ANY_MAP,
+    BOOLEAN,
+    NUMBER,
+    TEXT,
+    UNKNOWN,
+    Layers,
+    Lazy,
+    Shape,
+    besides,
+    either,
+    element,
+    entry,
+    list_of,
+    map_of,
+)
+from compozy_prefect.language import nodes
+from compozy_prefect.language.models.task import (
+    AggregateTask,
+    BasicTask,
+    CollectionTask,
+    CompositeTask,
+    MemoryTask,
+    ParallelTask,
+    RouterTask,
+    SignalTask,
+    Task,
+    WaitTask,
+)
+
+if TYPE_CHECKING:
+    from compozy_prefect.compiler.shapes import Shapes
+
+_RANGE = re.compile(r"\s*(-?\d+)\s*\.\.\s*(-?\d+)\s*")
+
+ERROR = map_of({"message": TEXT, "code": TEXT, "details": UNKNOWN})
+_COUNTS = (
+    "total_children success_count failed_count canceled_count timed_out_count terminal_count "
+    "running_count pending_count completion_rate failure_rate completed_count"
+)
+PROGRESS = map_of(
+    dict.fromkeys(_COUNTS.split(), NUMBER) | {"strategy": TEXT, "last_updated": UNKNOWN}
+)
+_ITEM_COUNTS = map_of(dict.fromkeys(("item_count", "skipped_count", "child_count"), NUMBER))
+SIGNAL = map_of(
+    {
+        "payload": UNKNOWN,
+        "metadata": map_of(
+            dict.fromkeys(("signal_id", "received_at_utc", "workflow_id", "source"), TEXT)
+        ),
+    },
+    rest=UNKNOWN,  # a field of the payload
+)
+_ANSWER = map_of({"response": TEXT}, closed=True)
+_HTTP = map_of({"status_code": NUMBER, "data": UNKNOWN, "headers": map_of({}, rest=TEXT)})
+_ROUTED = {"condition": UNKNOWN, "route_taken": TEXT, "router_type": TEXT}
+_SKIPPED = map_of({"skipped": BOOLEAN}, closed=True)
+
+_MESSAGES = list_of(map_of({"role": TEXT, "content": TEXT}))
+_LEVELS = {"key": TEXT, "token_count": NUMBER, "message_count": NUMBER, "actual_strategy": TEXT}
+_DONE = {"success": BOOLEAN, "key": TEXT}
+_MEMORY: Mapping[str, Shape] = {
+    "read": map_of({"messages": _MESSAGES, "count": NUMBER, "key": TEXT}),
+    "write": map_of(_DONE | {"count": NUMBER}),
+    "append": map_of(_DONE | {"appended": NUMBER, "total_count": NUMBER}),
+    "delete": map_of(_DONE),
+    "flush": map_of(
+        _DONE
+        | dict.fromkeys(("summary_generated", "dry_run", "would_flush"), BOOLEAN)
+        | {"message_count": NUMBER, "token_count": NUMBER, "error": UNKNOWN}
+    ),
+    "health": map_of(
+        _LEVELS | {"healthy": BOOLEAN, "last_flush": UNKNOWN, "current_tokens": UNKNOWN}
+    ),
+    "clear": map_of(_DONE | {"messages_cleared": NUMBER, "backup_created": BOOLEAN}),
+    "stats": map_of(_LEVELS | {"last_flush": UNKNOWN, "avg_tokens_per_message": UNKNOWN}),
+}
+
+
+def output(step: Step, shapes: Shapes) -> Shape:
+    """What others see of a step's result: the raw one, or what its `outputs` make of it."""
+    task = step.task
+    if not _is_whole(task):
+        return UNKNOWN
+    made = raw(step, shapes) if task.outputs is None else _mapped(step, task.outputs, shapes)
+    if task.condition and not isinstance(task, (RouterTask, WaitTask)):
+        return either((made, _SKIPPED))
+    return made
+
+
+def _mapped(step: Step, outputs: Mapping[str, Any], shapes: Shapes) -> Shape:
+    own = shapes.written(outputs, shapes.context(step, "outputs"))
+    task = step.task
+    if isinstance(task, (ParallelTask, CompositeTask)):
+        around = shapes.raw(step)
+        fields = Layers(own.fields, around.fields)
+        also = {**around.also, "output": own}
+        return around._replace(fields=fields, also=also)
+    if isinstance(task, CollectionTask):
+        also = {"output": own, "progress_info": PROGRESS, "collection_metadata": _ITEM_COUNTS}
+        return own._replace(closed=False, also={**also, "outputs": UNKNOWN})
+    return besides(own, _ROUTED) if isinstance(task, RouterTask) else own
+
+
+def raw(step: Step, shapes: Shapes) -> Shape:
+    """What a step gives before its `outputs`."""
+    task = step.task
+    if not _is_whole(task):
+        return UNKNOWN
+    match task:
+        case BasicTask():
+            return _basic(step, task, shapes)
+        case ParallelTask() | CompositeTask():
+            return _children(step, shapes)
+        case CollectionTask():
+            return _collected(step, task, shapes)
+        case RouterTask():
+            return _routed(step, task, shapes)
+        case WaitTask():
+            answer = {"output": processed(step, shapes), "error": UNKNOWN}
+            return map_of(
+                {
+                    "wait_status": TEXT,
+                    "signal": SIGNAL,
+                    "processor_output": map_of(answer),
+                    "signal_name": TEXT,
+                    "has_processor": BOOLEAN,
+                    "timeout_seconds": NUMBER,
+                }
+            )
+        case SignalTask():
+            return map_of({"signal_dispatched": BOOLEAN, "signal_id": TEXT}, closed=True)
+        case MemoryTask():
+            return _MEMORY.get(task.operation, UNKNOWN)
+        case AggregateTask():
+            return map_of({})
+    return UNKNOWN
+
+
+def _is_whole(task: Task) -> bool:
+    """Whether all that the YAML says of a task could be read; what could not is reported."""
+    entries = task.node.entries
+    if any(name.startswith("$") for name in entries if isinstance(name, str)):
+        return False  # a directive that leads nowhere
+    if isinstance(tasks := entries.get("tasks"), nodes.Sequence):
+        read = getattr(task, "tasks", None) or ()
+        if len(read) < len(tasks.items):
+            return False
+    maps = (entries.get("with"), entries.get("outputs"))
+    return all(one is None or isinstance(one, nodes.Mapping) for one in maps) and all(
+        getattr(task, name, None) is not None for name in ("agent", "tool") if name in entries
+    )
+
+
+def _basic(step: Step, task: BasicTask, shapes: Shapes) -> Shape:
+    scope, declared = shapes.scope, shapes.declared(task.output)
+    agent, tool = scope.agent_of(task), scope.tool_of(task)
+    if tool is not None:
+        if tool.output is not None:
+            return _wrapped(shapes.declared(tool.output))
+        return declared if declared.alternatives else _HTTP if tool.type == "http" else UNKNOWN
+    if agent is None and not task.prompt:
+        has_executor = task.tool is not None or task.agent is not None or task.action
+        return declared if has_executor else shapes.given(step)
+    action = action_of(agent, task.action or "") if agent is not None else None
+    if action is not None and action.output is not None:
+        return _valued(shapes.declared(action.output))
+    if declared.alternatives:
+        return _valued(declared)
+    json_mode = (agent is not None and agent.json_mode) or (action is not None and action.json_mode)
+    unknown = action is None and (task.action or (agent is None and task.agent is not None))
+    return UNKNOWN if unknown or json_mode else _ANSWER
+
+
+def _valued(shape: Shape) -> Shape:
+    """An answer of an agent; one that is no map is also read as `.__value__` (§4.5)."""
+    plain = (
+        one if one.kind == "object" else besides(one, {"__value__": one})
+        for one in shape.alternatives
+    )
+    return either(plain)
+
+
+def _wrapped(shape: Shape) -> Shape:
+    """The result of a tool: one that is no map is wrapped (§6.1)."""
+    return either(
+        one if one.kind in ("object", "null") else map_of({"value": one})
+        for one in shape.alternatives
+    )
+
+
+def view(step: Step, shapes: Shapes) -> Shape:
+    """The result of a child in that of its container: both spellings of §3.3."""
+    made = shapes.output(step)
+    return besides(made, {"output": made, "status": TEXT, "error": ERROR})
+
+
+def inside(step: Step, *roles: str) -> list[Step]:
+    """The steps in a container that have states of their own."""
+    return [one for one in step.steps if one.role in (roles or ("line", "route"))]
+
+
+def repeated(step: Step) -> bool:
+    """Whether a step runs once for each item, so that its id may have a number behind it."""
+    return any(isinstance(above.task, CollectionTask) for above in step.ancestors)
+
+
+def by_id(steps: Iterable[Step], make: Callable[[Step], Shape]) -> Lazy:
+    def later(step: Step) -> Callable[[], Shape]:
+        return lambda: make(step)
+
+    makers: dict[str, Callable[[], Shape]] = {}
+    for step in steps:
+        makers.setdefault(step.id, later(step))
+    return Lazy(makers)
+
+
+def _children(step: Step, shapes: Shapes) -> Shape:
+    children = inside(step)
+    fields = by_id(children, lambda child: view(child, shapes))
+    plain = by_id(children, shapes.output)
+    # Ids with a number behind them, of templates, and those that stand in for a missing one.
+    numbered = repeated(step) or any(
+        "{{" in child.id or "id" not in child.task.node.entries for child in children
+    )
+    also = {"progress_info": PROGRESS, "outputs": map_of(plain, rest=UNKNOWN)}
+    if numbered:
+        return map_of(fields, rest=UNKNOWN)._replace(also=also)
+    return map_of(fields, closed=True)._replace(also=also)
+
+
+def _collected(step: Step, task: CollectionTask, shapes: Shapes) -> Shape:
+    """A list of outputs, which also answers texts as keys (§3.4)."""
+    lines = inside(step, "line")
+    if task.task is not None:
+        items = shapes.output(lines[0]) if lines else UNKNOWN
+    else:
+        known = len(lines) == len(step.steps) and not any("{{" in one.id for one in lines)
+        fields = by_id(lines, shapes.output)
+        items = map_of(fields, closed=known, rest=None if known else UNKNOWN)
+    return Shape("array", items=items, rest=UNKNOWN)
+
+
+def _routed(step: Step, task: RouterTask, shapes: Shapes) -> Shape:
+    ids = [target_id(target) for target in targets_of(task)]
+    found = [shapes.tree.find(name, step) for name in ids if "{{" not in name]
+    targets = [target for target in found if target is not None and target is not step]
+    if not ids or len(targets) < len(ids):
+        return UNKNOWN
+    return besides(either(shapes.output(target) for target in targets), _ROUTED)
+
+
+def processed(step: Step, shapes: Shapes) -> Shape:
+    """What the processor of a wait gives for each signal (§3.8)."""
+    processors = inside(step, "processor")
+    return shapes.output(processors[0]) if processors else UNKNOWN
+
+
+def given(step: Step, shapes: Shapes) -> Shape:
+    """The rendered `with` of a step, under the schema of its input, which may add defaults.
+
+    In a container, and behind a transition that brings values along, there may be more.
+    """
+    task = step.task
+    written = shapes.written(task.with_, shapes.context(step, "with"))
+    schema = shapes.declared(task.input)
+    if not _is_whole(task):
+        return ANY_MAP
+    if step.parent is None:
+        fields = Layers(schema.fields, written.fields)
+        closed = schema.closed or not (schema.any or step.id in shapes.brought_to)
+        return map_of(fields, closed=closed, rest=None if schema.rest is None else UNKNOWN)
+    above = shapes.given(step.parent)
+    fields = Layers(schema.fields, written.fields, _brought(step.parent), above.fields)
+    loose = schema.rest is not None or above.rest is not None
+    return map_of(fields, rest=UNKNOWN if loose else None)
+
+
+def _brought(container: Step) -> Mapping[str, Shape]:
+    """What a container adds to the `with` of the steps in it."""
+    task = container.task
+    if isinstance(task, CollectionTask):
+        return dict.fromkeys(("item", "index", task.item_var, task.index_var), UNKNOWN)
+    return {"signal": SIGNAL} if isinstance(task, WaitTask) else {}
+
+
+def item(step: Step, shapes: Shapes) -> Shape:
+    """One item of a collection, as its `items` are made a list (§3.4)."""
+    task = step.task
+    assert isinstance(task, CollectionTask)
+    value = task.items
+    if isinstance(value, str) and "{{" not in value:
+        return _of_text(value, shapes)
+    items = shapes.written(value, shapes.context(step, "own"))
+    made = []
+    for one in items.alternatives:
+        if one.kind == "string":
+            return UNKNOWN  # of JSON, or a range, or one item
+        if one.kind == "array":
+            made.append(one.items or UNKNOWN)
+        elif one.kind == "object":
+            made.append(map_of({"key": TEXT, "value": entry(one)}, closed=True))
+        elif one.kind != "null":
+            made.append(one)
+    return either(made)
+
+
+def _of_text(text: str, shapes: Shapes) -> Shape:
+    if _RANGE.fullmatch(text):
+        return NUMBER
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return TEXT
+    return element(shapes.written(value, ANY_MAP)) if isinstance(value, list) else UNKNOWN

@@ -1,0 +1,160 @@
+"""A step at its place in a run → its attempts, whoever repeats and keeps them.
+
+Prefect's engine does so for the steps that run one after another, our own for those in a fan-out:
+what an attempt gives, how it fails and under which key it is kept is the same for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+from uuid import UUID
+
+from compozy_prefect.compiler.plan import Json, StepPlan
+from compozy_prefect.errors import RunError
+from compozy_prefect.flows import engine
+from compozy_prefect.runtime.attempt import Attempt, Performed, Scope
+from compozy_prefect.runtime.outcome import FAILED, SUCCESS, TIMED_OUT, Failure, TaskState, plain
+from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.templates import nearest_place
+
+_LONGEST = 100  # characters of an id in a file name; longer ones are cut and told apart by a hash
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A step at its place in a run.
+
+    `id` is its rendered id. `where` is the path of ids that leads to it, with a number for each
+    visit after the first: no two instances of a run share it. `parent` is that of its container.
+    """
+
+    step: StepPlan
+    id: str
+    where: str
+    parent: str | None = None
+
+
+class Leaf(Protocol):
+    """What runs one step that has no steps in it.
+
+    `given` is what the transition to the step lays over its `with`. A step that completed in an
+    earlier process does not run again: its kept result is read. Raises CancelledError when the
+    run, or the fan-out around it, is cancelled.
+    """
+
+    async def run(
+        self, instance: Instance, scope: Scope, given: Mapping[str, Json]
+    ) -> TaskState: ...
+
+
+def result_key(root: UUID, where: str) -> str:
+    """The key of a persisted result: the root flow run and the full path of the step.
+
+    Storage may be a file system, so each id becomes a harmless file name. Two steps never share
+    a key, not even two with equal inputs, both of which must run.
+    """
+    return "/".join([str(root), *map(_file_name, where.split("/"))])
+
+
+def _file_name(id: str) -> str:
+    name = quote(id.encode("utf-8", "surrogatepass"), safe="")
+    if not name.strip("."):
+        name = name.replace(".", "%2E")
+    if len(name) > _LONGEST:
+        digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+        name = f"{name[:_LONGEST]}~{digest[:16]}"
+    return name
+
+
+def retryable(error: object, non_retryable: tuple[str, ...]) -> bool:
+    """Whether another attempt could help: not when data, templates or keys are wrong.
+
+    `non_retryable_error_types` are compared with the type of the error and with its code.
+    """
+    if isinstance(error, RunError):
+        names = {type(error).__name__, error.code, str(error.details.get("type", ""))}
+        return error.retryable and names.isdisjoint(non_retryable)
+    return {type(error).__name__, "TimeoutError", "TIMEOUT"}.isdisjoint(non_retryable)
+
+
+class Attempts:
+    """The attempts of one instance; `once` makes one, and gives what is kept of it.
+
+    Whatever goes wrong leaves as a RunError or a StepTimeout without secrets. `input` is the
+    rendered `with` of the last attempt.
+    """
+
+    def __init__(
+        self, instance: Instance, scope: Scope, given: Mapping[str, Json], redactor: Redactor
+    ) -> None:
+        self.input: Json = None
+        self.started = time.monotonic()
+        self._instance = instance
+        self._scope = scope
+        self._given = given
+        self._redactor = redactor
+
+    async def once(self, number: int, log: logging.Logger | logging.LoggerAdapter[Any]) -> Json:
+        step, redactor = self._instance.step, self._redactor
+        if step.sleep and number == 1:
+            await asyncio.sleep(step.sleep)
+        attempt = Attempt(self._scope, step, self._given)
+        clock = asyncio.timeout(step.timeout or None)
+        try:
+            async with clock:
+                performed = await attempt.run()
+            return redactor.json(performed.to_json())
+        except RunError as fault:
+            raise _clean(fault, redactor) from None
+        except Exception as fault:
+            if isinstance(fault, TimeoutError) and clock.expired():
+                message = f"task `{self._instance.id}` took longer than {step.timeout:g} s"
+                raise engine.StepTimeout(message) from None
+            # Nobody foresaw it: the failure is a sentence all the same, and the log has the rest.
+            log.error("%s", redactor.text("".join(traceback.format_exception(fault))))
+            failure = Failure.of(fault)
+            raise _clean(RunError(failure.message, details=failure.details), redactor) from None
+        finally:
+            self.input = redactor.json(attempt.input)
+
+    def succeeded(self, kept: Json) -> TaskState:
+        done = Performed.from_json(kept)
+        return replace(self._state(SUCCESS), input=done.input, output=done.output, usage=done.usage)
+
+    def failed(self, fault: Exception) -> TaskState:
+        status = TIMED_OUT if isinstance(fault, engine.StepTimeout) else FAILED
+        error = placed(self._scope, self._instance.step, Failure.of(fault))
+        return replace(self._state(status), input=self.input, error=error)
+
+    def _state(self, status: str) -> TaskState:
+        one = self._instance
+        seconds = time.monotonic() - self.started
+        return TaskState(one.id, one.step.type, status, parent=one.parent, seconds=seconds)
+
+
+def placed(scope: Scope, step: StepPlan, failure: Failure) -> Failure:
+    """The failure with the place of the step in the YAML, if it has none of its own."""
+    place = nearest_place(scope.at(step), scope.spans)
+    if place is None or "file" in failure.details:
+        return failure
+    file, line, column = place[:3]
+    details = failure.details | {"file": file, "line": line, "column": column}
+    return Failure(failure.message, failure.code, details)
+
+
+def _clean(fault: RunError, redactor: Redactor) -> RunError:
+    """The same failure without secrets, and without the exceptions that led to it."""
+    return type(fault)(
+        redactor.text(fault.message),
+        code=fault.code,
+        details=redactor.json(plain(fault.details)),
+        retryable=fault.retryable,
+    )

@@ -1,0 +1,216 @@
+"""A step that waits for a signal → the signal that counts (language.md §3.8).
+
+The flow run is Paused in Prefect while it waits, with the state and the keys of `pause_flow_run`,
+so that the Resume button of the UI shows a form. Signals are rows of the run's input, numbered by
+name: one that comes early is kept, and one that was looked at is not looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError
+from prefect.input.run_input import keyset_from_base_key
+from prefect.states import Paused, Running
+from prefect.utilities.engine import propose_state
+
+from compozy_prefect.compiler.plan import Json
+from compozy_prefect.errors import RunError
+from compozy_prefect.expressions.members import View
+from compozy_prefect.flows.attempts import Instance
+from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.walk import WAIT_TIMEOUT, Walk
+from compozy_prefect.language.durations import parse_duration
+from compozy_prefect.runtime import templates
+from compozy_prefect.runtime.attempt import Opened
+from compozy_prefect.runtime.outcome import rfc3339
+
+FIRST_POLL, SLOWEST_POLL = 0.15, 1.0  # seconds between two looks; the longer, the slower
+ANY = {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+def base_key(name: str, number: int) -> str:
+    """The key of the signal `number`, from 1, of that name."""
+    return f"signal-{name}-{number}"
+
+
+@dataclass
+class Signals:
+    """The signals that one execution waits for."""
+
+    client: PrefectClient
+    root: UUID
+    journal: Journal
+    _looked_at: dict[str, int] = field(default_factory=dict)
+
+    async def __call__(self, walk: Walk, instance: Instance, opened: Opened) -> Json:
+        """Waits until a signal fulfils the condition; the raw output of the step.
+
+        Raises RunError with the code WAIT_TIMEOUT when none has in time.
+        """
+        kept = self.journal.get(instance.where)
+        if kept is not None:
+            return kept
+        name, deadline, timeout = self._asked(walk, instance, opened)
+        number = 0
+        while True:
+            number += 1
+            where = f"{instance.where}@{number}"
+            signal = self.journal.get(where)
+            if signal is None:
+                signal = await self._next(name, deadline)
+                if signal is None:
+                    raise RunError(
+                        f"no signal `{name}` came within {timeout:g} s",
+                        code=WAIT_TIMEOUT,
+                        details={"signal_name": name, "timeout": timeout},
+                        retryable=False,
+                    )
+                await self.journal.keep(where, signal)
+            self._looked_at[name] = max(self._looked_at.get(name, 0), signal["number"])
+            shown = {key: signal[key] for key in ("payload", "metadata")}
+            processed = await self._process(walk, instance, opened, shown, number)
+            if self._counts(walk, instance, opened, shown, processed):
+                out = {
+                    "wait_status": "completed",
+                    "signal": shown,
+                    "processor_output": processed,
+                }
+                await self.journal.keep(instance.where, out)
+                return out
+
+    def _asked(
+        self, walk: Walk, instance: Instance, opened: Opened
+    ) -> tuple[str, float | None, float]:
+        """The name of the signal, and until when and how long to wait for it."""
+        step, scope = instance.step, walk.scope
+        assert step.wait is not None
+        seen = scope.context.for_step(step, env=opened.env, given=opened.given)
+
+        def text(template: str, name: str) -> str:
+            at = scope.at(step, "wait", name)
+            return templates.render_text(template, seen, opened.environment, at, scope.spans)
+
+        timeout = step.wait.timeout
+        if isinstance(timeout, str):
+            try:
+                timeout = parse_duration(text(timeout, "timeout"))
+            except ValueError as fault:
+                raise RunError(f"`timeout`: {fault}", retryable=False) from None
+        deadline = time.monotonic() + timeout if timeout else None
+        return text(step.wait.signal, "signal").strip(), deadline, float(timeout or 0)
+
+    async def _process(
+        self, walk: Walk, instance: Instance, opened: Opened, signal: Json, number: int
+    ) -> Json:
+        processors = [one for one in instance.step.steps if one.role == "processor"]
+        if not processors:
+            return {"output": None, "error": None}
+        inside = walk.inside(instance, opened, {"signal": seen_as(signal)})
+        beside = {one.id: one for one in instance.step.steps}
+        state, _ = await inside.step(processors[0], {}, beside)
+        if not state.ok:
+            message = state.error.message if state.error else "it failed"
+            raise RunError(
+                f"the processor `{state.id}` failed: {message}",
+                code="WAIT_TASK_ERROR",
+                retryable=False,
+            )
+        return {"output": state.output, "error": None}
+
+    def _counts(
+        self, walk: Walk, instance: Instance, opened: Opened, signal: Json, processed: Json
+    ) -> bool:
+        step, scope = instance.step, walk.scope
+        assert step.wait is not None
+        if not step.wait.condition:
+            return True
+        seen = scope.context.for_step(step, env=opened.env, given=opened.given)
+        seen |= {"signal": seen_as(signal), "processor": processed}
+        at = scope.at(step, "wait", "condition")
+        try:
+            return templates.holds(step.wait.condition, seen, opened.environment, at, scope.spans)
+        except RunError as fault:
+            raise RunError(fault.message, code="WAIT_TASK_ERROR", retryable=False) from None
+
+    async def _next(self, name: str, deadline: float | None) -> dict[str, Json] | None:
+        """The next signal of that name; None when the time is up."""
+        number = self._looked_at.get(name, 0) + 1
+        self._looked_at[name] = number  # two that wait for one name take one signal each
+        keys: dict[str, str] = dict(keyset_from_base_key(base_key(name, number)).items())
+        value = await self._read(keys["response"])
+        if value is None:
+            await self._write(keys["schema"], json.dumps({**ANY, "title": name}))
+            async with _Pausing(self, name, keys):
+                pause = FIRST_POLL
+                while (value := await self._read(keys["response"])) is None:
+                    if deadline is not None and time.monotonic() >= deadline:
+                        self._looked_at[name] = number - 1
+                        return None
+                    left = pause if deadline is None else min(pause, deadline - time.monotonic())
+                    await asyncio.sleep(max(left, 0.01))
+                    pause = min(pause * 1.02, SLOWEST_POLL)
+        return {
+            "number": number,
+            "payload": value,
+            "metadata": {
+                "signal_id": f"{name}-{number}",
+                "received_at_utc": rfc3339(datetime.now(UTC)),
+                "workflow_id": str(self.root),
+                "source": "signal",
+            },
+        }
+
+    async def _read(self, key: str) -> Json:
+        try:
+            text = await self.client.read_flow_run_input(self.root, key)
+        except ObjectNotFound:
+            return None
+        except PrefectHTTPStatusError as fault:
+            if fault.response.status_code == 404:
+                return None
+            raise
+        return json.loads(text)
+
+    async def _write(self, key: str, text: str) -> None:
+        with suppress(PrefectHTTPStatusError):  # it is there already
+            await self.client.create_flow_run_input(self.root, key, text)
+
+
+class _Pausing:
+    """The time in which the flow run is Paused. Of several that wait, one holds the pause."""
+
+    def __init__(self, signals: Signals, name: str, keys: dict[str, str]) -> None:
+        self._signals, self._name, self._keys = signals, name, keys
+
+    async def __aenter__(self) -> None:
+        state: Any = Paused(pause_key=f"{self._name}#{uuid4()}")
+        state.message = f"waits for the signal `{self._name}`"
+        state.state_details.run_input_keyset = self._keys
+        # No timeout in the state: the server would fail the run when it is over.
+        with suppress(Pause, Abort):
+            await propose_state(self._signals.client, state, flow_run_id=self._signals.root)
+
+    async def __aexit__(self, *_: object) -> None:
+        signals = self._signals
+        with suppress(PrefectHTTPStatusError, Pause, Abort):
+            state = (await signals.client.read_flow_run(signals.root)).state
+            paused = state is not None and state.is_paused()
+            if paused and state is not None:
+                keys = state.state_details.run_input_keyset
+                if keys is None or dict(keys) == self._keys:
+                    await propose_state(signals.client, Running(), flow_run_id=signals.root)
+
+
+def seen_as(signal: Json) -> View:
+    """A signal as templates see it: `signal.x` is `signal.payload.x` (§3.8)."""
+    payload = signal["payload"]
+    return View(signal, payload if isinstance(payload, dict) else {})
