@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compozy_prefect.compiler import layout, types
-from compozy_prefect.compiler.plan import Plan, WorkflowPlan
+from compozy_prefect.compiler import layout, starts, types
+from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import UsageError
 
 if TYPE_CHECKING:
@@ -157,26 +157,32 @@ def _flow(workflow: WorkflowPlan, name: str, function: str) -> dict[str, str]:
 
 
 def deployments(plan: Plan, pool: str) -> str:
+    """The deployments of all workflows; one with a schedule has a second, for that alone.
+
+    Prefect's limit counts all runs of a deployment: `overlap_policy: skip` would cancel a run that
+    somebody starts by hand.
+    """
     names, functions = flow_names(plan), function_names(plan)
+    scheduled = [key for key, workflow in plan.workflows.items() if workflow.schedule is not None]
+    on_time = _distinct(scheduled, lambda key: f"{names[key]}-schedule", names.values())
     project = types.line(plan.project.name)
+    items: list[dict[str, Json]] = []
+    for key, workflow in sorted(plan.workflows.items()):
+        item = {
+            "name": names[key],
+            "function": functions[key],
+            # Never empty: Prefect would take the whole docstring with its `Args:`.
+            "description": types.description(workflow),
+            "tags": sorted({"compozy", project} - {""}),
+        }
+        items.append(item | {"triggers": list(starts.triggers(workflow, plan.project.name))})
+        if schedule := starts.schedule(workflow):
+            limit = schedule.concurrency_limit
+            items.append(item | {"name": on_time[key], "schedule": schedule.entry, "limit": limit})
     return (
         _environment()
         .get_template("prefect.yaml.jinja")
-        .render(
-            header=HEADER,
-            project=project,
-            pool=pool,
-            deployments=[
-                {
-                    "name": names[key],
-                    "function": functions[key],
-                    # Never empty: Prefect would take the whole docstring with its `Args:`.
-                    "description": types.description(workflow),
-                    "tags": sorted({"compozy", project} - {""}),
-                }
-                for key, workflow in sorted(plan.workflows.items())
-            ],
-        )
+        .render(header=HEADER, project=project, pool=pool, deployments=items)
     )
 
 
@@ -192,6 +198,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["scalar"] = _scalar
+    environment.filters["flow"] = _flow_style
     return environment
 
 
@@ -208,6 +215,16 @@ def _scalar(text: str) -> str:
         [text], default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True
     )
     return str(dumped).strip()[1:-1]
+
+
+def _flow_style(value: Json) -> str:
+    """Data as YAML on one line, as it is: what Prefect fills in there is meant to be filled in."""
+    import yaml
+
+    dumped = yaml.safe_dump(
+        value, default_flow_style=True, width=sys.maxsize, allow_unicode=True, sort_keys=False
+    )
+    return str(dumped).strip()
 
 
 def _is_ours(name: str, path: Path) -> bool:

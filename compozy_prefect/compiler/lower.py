@@ -199,6 +199,7 @@ class _Workflow:
             on_success=_transition(None if step.parent else task.on_success, after),
             on_error=_transition(None if step.parent else task.on_failure, handler),
             role="" if step.role == "line" else step.role,
+            final=task.final and step.role == "route",
             needs=tuple(sorted(one.id for one in self._waits.get(step, ()))),
             steps=tuple(self._step(one) for one in step.steps),
             attachments=attachments(task),

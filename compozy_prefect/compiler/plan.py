@@ -296,8 +296,9 @@ class StepPlan:
     and `sleep` are seconds, `timeout` 0 means none.
 
     `steps` are those of a container, with the inline targets of routers among them: a step whose
-    `role` is not empty runs only when it is chosen. `start` is the first of a composite; in the
-    other containers a step `needs` those whose results it reads to have ended.
+    `role` is not empty runs only when it is chosen, and nothing follows one that is `final`.
+    `start` is the first of a composite; in the other containers a step `needs` those whose
+    results it reads to have ended.
     """
 
     id: str
@@ -317,6 +318,7 @@ class StepPlan:
     on_success: Transition = Transition()
     on_error: Transition = Transition()
     role: str = ""
+    final: bool = False
     needs: tuple[str, ...] = ()
     steps: tuple[StepPlan, ...] = ()
     start: str = ""

@@ -34,6 +34,7 @@ class Sequence:
     timeout: dict[str, str]
     choices: dict[str, tuple[str | None, ...]]
     explicit: bool
+    final: frozenset[str] = frozenset()
 
     @cached_property
     def _ok(self) -> dict[str, list[str]]:
@@ -46,7 +47,7 @@ class Sequence:
                 chosen = [name for name in self.order if name != router]
             edges[router] = chosen
             for target in chosen:
-                if not after[target]:
+                if not after[target] and target not in self.final:
                     edges[target] += after[router]
         return edges
 
@@ -193,7 +194,8 @@ def sequence(
             if in_order or not tasks[name].final:
                 success[name] = following
         start = line[0] if line else next(iter(unique), "")
-    return Sequence(tuple(unique), start, success, failure, timeout, choices, explicit)
+    final = frozenset(name for name, task in tasks.items() if task.final)
+    return Sequence(tuple(unique), start, success, failure, timeout, choices, explicit, final)
 
 
 def _named(task: Task) -> str:

@@ -7,7 +7,7 @@ for, and once for a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from compozy_prefect.compiler import outcomes, variables
@@ -25,30 +25,15 @@ from compozy_prefect.compiler.values import (
     TEXT,
     UNKNOWN,
     Lazy,
-    Segment,
     Shape,
-    Stop,
     either,
     list_of,
     map_of,
-    member,
 )
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import Template, parse, parse_condition
 from compozy_prefect.expressions.functions import FUNCTIONS
 from compozy_prefect.expressions.nodes import Call, Text
-
-
-def follow(shape: Shape, segments: Iterable[Segment]) -> dict[str, Any] | Stop:
-    """What is at the end of a path, as a JSON Schema with `type` and `enum`, or why nothing is."""
-    for segment in segments:
-        found = member(shape, segment)
-        if isinstance(found, Stop):
-            return found
-        shape = found
-    schema: dict[str, Any] = {"type": shape.kind} if shape.kind else {}
-    return schema if shape.choices is None else schema | {"enum": list(shape.choices)}
-
 
 # Templates that lead to templates; a longer way than this gives up.
 _DEEPEST = 20
@@ -81,20 +66,16 @@ class Shapes:
         template = self._parsed(place)
         return UNKNOWN if template is None else self._whole(template, self._contexts.of(place))
 
-    def at(
-        self, segments: Sequence[Segment], step: Step | None, *, reader: Step | None = None
-    ) -> tuple[Shape, int]:
-        """What the fields of a step see, for `follow`, and how many segments lead there: none."""
-        at = step or reader
-        return (self.context(at, "own") if at is not None else UNKNOWN), 0
-
     def found(self, place: Place) -> list[Finding]:
         """What the template at a place does that cannot work."""
         template = self._parsed(place)
         if template is None or template.static:
             return []
         env = Env(template.text_of, self._contexts.of(place), self.named)
-        walk(template, env, guarded="{{" not in template.text_of)
+        try:
+            walk(template, env, guarded="{{" not in template.text_of)
+        except RecursionError:  # long templates that lead to long templates
+            self._depth = 0
         return env.found
 
     def _parsed(self, place: Place) -> Template | None:
@@ -196,6 +177,9 @@ class Shapes:
         if self._depth >= _DEEPEST:
             return UNKNOWN
         self._depth += 1
-        shape = infer(template.whole, Env(template.text_of, context, self.named))
-        self._depth -= 1
-        return shape
+        try:
+            return infer(template.whole, Env(template.text_of, context, self.named))
+        except RecursionError:
+            return UNKNOWN
+        finally:
+            self._depth -= 1

@@ -86,6 +86,12 @@ class Tree:
         return {step.id: step for step in reversed(self.all)}
 
     @cached_property
+    def _inside(self) -> dict[Step, dict[str, Step]]:
+        return {
+            step: {one.id: one for one in reversed(step.steps)} for step in self.all if step.steps
+        }
+
+    @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], Step]]:
         found = ((step.names(), step) for step in self.all)
         return [(pattern, step) for pattern, step in found if pattern is not None]
@@ -97,9 +103,9 @@ class Tree:
     def find(self, name: str, at: Step | None = None) -> Step | None:
         """What `.tasks.<name>` means at a step: the nearest one, outwards, then any (§11.3)."""
         for around in (at, *at.ancestors) if at is not None else ():
-            for step in around.steps:
-                if step.id == name:
-                    return step
+            inside = self._inside.get(around)
+            if inside is not None and name in inside:
+                return inside[name]
         found = self._top.get(name) or self._anywhere.get(name)
         if found is None:
             found = next((s for pattern, s in self._patterns if pattern.fullmatch(name)), None)

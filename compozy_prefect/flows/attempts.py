@@ -47,8 +47,15 @@ class Leaf(Protocol):
 
     `given` is what the transition to the step lays over its `with`. A step that completed in an
     earlier process does not run again: its kept result is read. Raises CancelledError when the
-    run, or the fan-out around it, is cancelled.
+    run, or the fan-out around it, is cancelled. `flow_run` owns the task runs, and `apart` runs
+    the steps of a fan-out in it.
     """
+
+    @property
+    def flow_run(self) -> UUID: ...
+
+    @property
+    def apart(self) -> Leaf: ...
 
     async def run(
         self, instance: Instance, scope: Scope, given: Mapping[str, Json]

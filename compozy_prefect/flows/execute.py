@@ -197,16 +197,16 @@ class _Execution:
         if not self.fresh:
             await journal.load()
 
+        items = ItemRunner(self.run_id, redactor, journal, log)
+
         def runner(flow_run: UUID) -> StepRunner:
-            return StepRunner(self.run_id, flow_run, self.fresh, redactor, cancellation)
+            return StepRunner(self.run_id, flow_run, self.fresh, redactor, cancellation, items)
 
         run = Run(
-            flow_run=self.run_id,
             watched=Watched(self.session.observer),
             cancellation=cancellation,
             redactor=redactor,
             log=log,
-            items=ItemRunner(self.run_id, redactor, journal, log),
             branch=Branches(self.workflow.id, runner, cancellation),
             wait=Signals(self.client, self.run_id, journal),
             send=Sender(self.plan, self.run_id, self.session.start),

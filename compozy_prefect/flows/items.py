@@ -16,7 +16,7 @@ from uuid import UUID
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Attempts, Instance, retryable
+from compozy_prefect.flows.attempts import Attempts, Instance, Leaf, retryable
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.outcome import TaskState
@@ -31,6 +31,10 @@ class ItemRunner:
     redactor: Redactor
     journal: Journal
     log: logging.Logger | logging.LoggerAdapter[Any]
+
+    @property
+    def apart(self) -> Leaf:
+        return self
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         step = instance.step

@@ -17,15 +17,16 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_base_key
 from prefect.logging import get_run_logger
 
-from compozy_prefect.compiler.plan import Json, Plan, StepPlan
-from compozy_prefect.errors import RunError, UsageError
+from compozy_prefect.compiler.plan import Json, Plan, StepPlan, TriggerPlan, WorkflowPlan
+from compozy_prefect.compiler.starts import STARTS, quoted, signal_event
+from compozy_prefect.errors import InputInvalid, RunError, UsageError
 from compozy_prefect.flows.wait import base_key
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.attempt import Scope
+from compozy_prefect.runtime.inputs import check_input
 
 Start = Callable[[str, dict[str, Json]], None]
 
-EVENT = "compozy.signal"
 _MOST = 100_000  # signals of one name in one run
 
 
@@ -40,30 +41,48 @@ class Sender:
     async def __call__(
         self, scope: Scope, step: StepPlan, name: str, payload: Mapping[str, Json]
     ) -> None:
-        log = get_run_logger()
-        emit_event(
-            event=f"{EVENT}.{name}",
-            resource={
-                "prefect.resource.id": f"{EVENT}.{name}",
-                "compozy.execution": str(self.run_id),
-            },
-            payload={"name": name, "payload": dict(payload), "sender": str(self.run_id)},
-        )
-        heard = False
-        for workflow in self.plan.workflows.values():
-            for trigger in workflow.triggers:
-                if trigger.webhook is not None or trigger.name != name:
-                    continue
-                heard = True
-                broken = schemas.violations(dict(payload), trigger.schema)
-                if broken:
-                    log.warning(
-                        "Signal '%s' does not start '%s': %s", name, workflow.id, "; ".join(broken)
-                    )
-                elif self.start is not None:
-                    self.start(workflow.id, dict(payload))
-        if not heard:
+        log, given = get_run_logger(), dict(payload)
+        listeners = self._listeners(name)
+        for listener, trigger in listeners:
+            if refused := _refused(listener, trigger, given):
+                log.warning("Signal '%s' does not start '%s': %s", name, listener.id, refused)
+            elif self.start is not None:
+                self.start(listener.id, given)
+            else:
+                self._tell(name, given, {STARTS: quoted(self.plan.project.name)})
+                return
+        if not listeners:
             log.warning("No workflow of the project listens to the signal '%s'", name)
+        self._tell(name, given, {})
+
+    def _listeners(self, name: str) -> list[tuple[WorkflowPlan, TriggerPlan]]:
+        """The workflow that listens to a signal: a project has one at most (§2.7)."""
+        return [
+            (workflow, trigger)
+            for workflow in self.plan.workflows.values()
+            for trigger in workflow.triggers
+            if trigger.webhook is None and trigger.name == name
+        ]
+
+    def _tell(self, name: str, payload: dict[str, Json], labels: dict[str, str]) -> None:
+        """The event of a signal. `labels` say whether it starts a deployment (`compiler.starts`)."""
+        event, sender = signal_event(name), str(self.run_id)
+        emit_event(
+            event=event,
+            resource={"prefect.resource.id": event, "compozy.execution": sender, **labels},
+            payload={"name": name, "payload": payload, "sender": sender},
+        )
+
+
+def _refused(workflow: WorkflowPlan, trigger: TriggerPlan, payload: dict[str, Json]) -> str:
+    """Why a payload starts no run of a workflow that listens; empty when it does."""
+    if broken := schemas.violations(payload, trigger.schema):
+        return "; ".join(broken)
+    try:
+        check_input(workflow, payload)
+    except InputInvalid as fault:
+        return fault.message
+    return ""
 
 
 async def deliver(client: PrefectClient, execution: UUID, name: str, payload: Json) -> int:

@@ -7,7 +7,7 @@ attempt does is `runtime.attempt`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -19,7 +19,8 @@ from prefect.logging import get_run_logger
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Attempts, Instance, result_key, retryable
+from compozy_prefect.flows.attempts import Attempts, Instance, Leaf, result_key, retryable
+from compozy_prefect.flows.items import ItemRunner
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.outcome import TaskState
 from compozy_prefect.runtime.redaction import Redactor
@@ -39,7 +40,12 @@ class StepRunner:
     fresh: bool
     redactor: Redactor
     cancellation: engine.Cancellation
+    items: ItemRunner
     last: UUID | None = field(default=None, init=False)  # the task run that the next one follows
+
+    @property
+    def apart(self) -> Leaf:
+        return replace(self.items, flow_run=self.flow_run)
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         attempts = Attempts(instance, scope, given, self.redactor)

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
-from uuid import UUID
 
 from compozy_prefect.compiler.plan import Json, StepPlan, Transition
 from compozy_prefect.errors import RunError
@@ -68,12 +67,10 @@ class Run:
     `states` holds how the steps ended by their path, in the order in which they began.
     """
 
-    flow_run: UUID
     watched: Watched
     cancellation: engine.Cancellation
     redactor: Redactor
     log: Any
-    items: Leaf
     branch: Branch
     wait: Waiter
     send: Callable[[Scope, StepPlan, str, Mapping[str, Json]], Awaitable[None]]
@@ -213,7 +210,7 @@ class Walk:
         step, scope, redactor = instance.step, self.scope, self.run.redactor
         started = time.monotonic()
         row = engine.Row(
-            self.run.flow_run, instance.where, instance.id, f"{scope.workflow.id}/{step.path}"
+            self.leaf.flow_run, instance.where, instance.id, f"{scope.workflow.id}/{step.path}"
         )
         row.running()
         attempt = Attempt(scope, step, given)
@@ -295,6 +292,8 @@ class Walk:
         step = instance.step
         fan = step.fan
         assert fan is not None
+        if instance.where != self.prefix + instance.id:
+            self._forget(instance)
         inside = self.inside(instance, opened)
         if step.type == "composite":
             best_effort = fan.strategy == "best_effort"
@@ -306,6 +305,13 @@ class Walk:
         units = [inside.unit(child, step, children) for child in children]
         states = await self._fan(instance, units)
         return inside._gathered(instance, {state.id: state for state in states}, fan.strategy)
+
+    def _forget(self, instance: Instance) -> None:
+        """A container that runs once more replaces what its steps gave before."""
+        path = self.prefix + instance.id
+        for known in list(self.run.states):
+            if known.startswith((f"{path}/", f"{path}#", f"{path}~")):
+                del self.run.states[known]
 
     async def _fan(
         self, instance: Instance, units: list[Unit], *, sequential: bool = False
@@ -346,9 +352,9 @@ class Walk:
         return replace(
             self,
             scope=replace(self.scope, context=context),
-            leaf=self.run.items if fans_out else self.leaf,
+            leaf=self.leaf.apart if fans_out else self.leaf,
             prefix=f"{instance.where}/",
-            parent=instance.where,
+            parent=self.prefix + instance.id,
             apart=self.apart or fans_out,
             watched=self.watched and step.type != "collection",
         )
@@ -370,7 +376,7 @@ class Walk:
         instance = Instance(step, id, path, self.parent)
         if self.run.states.get(path) is None:
             engine.Row(
-                self.run.flow_run, path, id, f"{self.scope.workflow.id}/{step.path}"
+                self.leaf.flow_run, path, id, f"{self.scope.workflow.id}/{step.path}"
             ).cancelled(reason)
         state = self.run.states[path] = canceled(instance, reason)
         return state
@@ -500,7 +506,7 @@ class Walk:
             return Ended(state, step)
         after = ended[0].state
         target = ended[0].decided
-        if after.ok and not target.on_success.next:
+        if after.ok and not target.on_success.next and not target.final:
             target = replace(target, on_success=step.on_success)
         return Ended(after, target)
 

@@ -111,10 +111,21 @@ def _runs(step: Step, tree: Tree) -> bool:
     return True
 
 
+def _holds(step: Step, other: Step) -> bool:
+    return step is other or any(above is step for above in other.ancestors)
+
+
+def _turns(step: Step, tree: Tree) -> bool:
+    """Whether the step stands in a loop."""
+    around = tree.around(step)
+    return around is not None and around.may_precede(step.id, step.id)
+
+
 def _may_have_run(found: Step, reader: Step, place: Place, tree: Tree) -> bool:
+    if any(_turns(one, tree) for one in (found, *found.ancestors) if _holds(one, reader)):
+        return True  # it may have run when the loop came here before
     if found is reader:
-        around = tree.around(found)
-        return place.ended or (around is not None and around.may_precede(found.id, found.id))
+        return place.ended
     if any(above is found for above in reader.ancestors):
         return True  # it is running, and has an input
     if any(above is reader for above in found.ancestors):
