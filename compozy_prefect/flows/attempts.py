@@ -113,7 +113,7 @@ class Attempts:
         step, redactor = self._instance.step, self._redactor
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)
-        attempt = Attempt(self._scope, step, self._given)
+        attempt = Attempt(self._scope, step, self._given, self._instance.where)
         clock = asyncio.timeout(step.timeout or None)
         try:
             async with clock:

@@ -27,7 +27,8 @@ from prefect.states import Cancelled, Failed
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
-from compozy_prefect.errors import RunError, UsageError
+from compozy_prefect.errors import RunError, TemplateError, UsageError
+from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
@@ -269,7 +270,10 @@ def by_key(states: Mapping[str, TaskState | None]) -> dict[str, TaskState]:
 
 
 def _keys(scope: Scope) -> Iterator[str | None]:
-    """The keys of the workflow's models, as far as they are known: what must not be shown."""
+    """What must not be shown: the keys of models, and what tools are configured with."""
+    for tool in scope.workflow.tools.values():
+        for name in _variables(tool.config):
+            yield scope.context.env.get(name)
     from compozy_prefect.runtime.llm.providers import resolve_key
 
     seen = scope.context.for_workflow()
@@ -282,6 +286,20 @@ def _keys(scope: Scope) -> Iterator[str | None]:
             yield templates.render_text(
                 agent.model.api_key, seen | {"env": env}, scope.environment(env), "", {}
             )
+
+
+def _variables(value: Json) -> Iterator[str]:
+    """The names of the environment that the templates of a value read."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _variables(item)
+    elif isinstance(value, str) and "{{" in value:
+        with suppress(TemplateError):
+            for read in parse(value).reads:
+                if read.segments[0] == "env" and len(read.segments) > 1:
+                    yield str(read.segments[1])
 
 
 def _state(outcome: Outcome) -> Json | State[Any]:

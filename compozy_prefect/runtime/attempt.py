@@ -94,11 +94,16 @@ class Opened:
 class Attempt:
     """One attempt. `given` is what the transition to the step lays over its `with`, rendered.
 
+    `where` tells the step from others of its path, such as those of other items.
+
     `input` becomes the rendered `with` as soon as there is one, so that a failure has it too.
     """
 
-    def __init__(self, scope: Scope, step: StepPlan, given: Mapping[str, Json]) -> None:
+    def __init__(
+        self, scope: Scope, step: StepPlan, given: Mapping[str, Json], where: str = ""
+    ) -> None:
         self.input: Json = None
+        self._key_of_call = f"{scope.context.execution_id}/{where or step.path}"
         self._scope = scope
         self._step = step
         self._given = given
@@ -251,9 +256,16 @@ class Attempt:
         env, environment = self._layer(tool.env, seen, environment, at + "/env", env)
         seen["env"] = env
         defaults = templates.render(tool.with_, seen, environment, at + "/with", scope.spans)
+
+        def config() -> dict[str, Any]:
+            place = at + "/config"
+            return dict(templates.render(tool.config, seen, environment, place, scope.spans))
+
         return await tools.call(
             replace(tool, with_=defaults, env=dict(env)),
             given,
+            config=config,
+            key=self._key_of_call,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
         )

@@ -1,11 +1,13 @@
 """A tool and its input → the tool's result, validated on both sides (language.md §6.1).
 
-In this version a tool answers through a mocks file only; executors hang themselves in here.
+In this version HTTP tools run; the others answer through a mocks file only.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from compozy_prefect.compiler.plan import Json, ToolPlan
@@ -17,11 +19,18 @@ _NETWORK = "http"  # the type of tools that are of no use without a network
 
 
 async def call(
-    tool: ToolPlan, input: dict[str, Any], *, mocks: Mocks | None = None, offline: bool = False
+    tool: ToolPlan,
+    input: dict[str, Any],
+    *,
+    config: Callable[[], dict[str, Any]] | None = None,
+    key: str = "",
+    mocks: Mocks | None = None,
+    offline: bool = False,
 ) -> Json:
     """The tool's result as an object.
 
-    `input` is the rendered `with` of the step and is laid over the tool's own `with`. Raises
+    `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
+    renders the tool's, when it is needed; `key` names the call, also when it is made again. Raises
     InputInvalid and OutputInvalid with the violations in the details, and ToolFailed: what the
     mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
     """
@@ -33,9 +42,15 @@ async def call(
             details={"tool": tool.id, "violations": wrong},
         )
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
-    if mocked is None:
+    if mocked is not None:
+        raw = await _mocked(tool, mocked)
+    elif tool.type == _NETWORK and not offline:
+        from compozy_prefect.runtime import http
+
+        rendered = config() if config is not None else tool.config
+        raw = await http.call(replace(tool, config=rendered), tool.config, given, key)
+    else:
         raise _absent(tool, offline)
-    raw = await _mocked(tool, mocked)
     result = as_object(raw)
     wrong = _broken(raw, result, tool.output_schema)
     if wrong:
@@ -100,7 +115,7 @@ def _absent(tool: ToolPlan, offline: bool) -> ToolFailed:
         )
     else:
         message = (
-            f"{kind} cannot run: this version runs tools through mocks only; "
+            f"{kind} cannot run: this version runs HTTP tools, and others through mocks only; "
             f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
         )
     return ToolFailed(

@@ -90,7 +90,7 @@ async def test_a_delay_beyond_the_timeout_fails():
 @pytest.mark.parametrize(("offline", "word"), [(False, "mocks only"), (True, "--offline")])
 async def test_a_tool_that_cannot_run_says_what_to_do(given, offline, word):
     with pytest.raises(ToolFailed) as raised:
-        await call(ToolPlan("t", type="http"), {}, mocks=given, offline=offline)
+        await call(ToolPlan("t", type="javascript"), {}, mocks=given, offline=offline)
     assert raised.value.code == "TOOL_NOT_FOUND"
     assert not raised.value.retryable
     for part in ("`t`", word, "--mocks FILE"):
