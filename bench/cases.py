@@ -1,4 +1,4 @@
-"""What is measured, against what, and how fast it has to be (issue 2, "How fast")."""
+"""What is measured, against what, and how fast it has to be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
@@ -88,6 +89,25 @@ def cases(ground: Ground) -> Iterator[Case]:
         lambda: ground.compozy(chain),
         lambda: ground.prefect("chain20"),
     )
+    for count, whole, of_run in ((100, None, 1.0), (1000, 0.9, 0.4)):
+        items = ground.project(f"items{count}", [_collection(count)])
+        yield Case(
+            (
+                Measure(f"run a fan-out of {count:,}, whole process", most_ratio=whole),
+                Measure(f"run a fan-out of {count:,}, flow run", most_ratio=of_run),
+            ),
+            partial(ground.compozy, items),
+            partial(ground.prefect, "fanout_async", str(count), flow="fanout"),
+        )
+    routed = ground.project("routed", _routed())
+    yield Case(
+        (
+            Measure("run a router with a branch, whole process", most_ratio=1.0),
+            Measure("run a router with a branch, flow run", most_ratio=0.6),
+        ),
+        lambda: ground.compozy(routed),
+        lambda: ground.prefect("router_subflow", flow="router"),
+    )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(
         (
@@ -156,6 +176,29 @@ def _compare(result: Result, item: Measure) -> None:
 def _growth(small: float, large: float) -> tuple[float, float]:
     """The seconds of ten times as much, and the exponent: 1 is linear, 2 quadratic."""
     return large, math.log10(large / small)
+
+
+def _collection(count: int) -> dict[str, Any]:
+    return {
+        "id": "squares",
+        "type": "collection",
+        "items": f"1..{count}",
+        "task": {"id": "square-{{ .index }}", "with": {"n": "{{ mul .item .item }}"}},
+    }
+
+
+def _routed() -> list[dict[str, Any]]:
+    """Classify, then one of two branches."""
+    routes = {name: {"id": name, "with": {"text": f"abc-{name}"}} for name in ("a", "b")}
+    return [
+        {"id": "classify", "with": {"kind": "a"}},
+        {
+            "id": "pick",
+            "type": "router",
+            "condition": "{{ .tasks.classify.output.kind }}",
+            "routes": routes,
+        },
+    ]
 
 
 def _step(index: int) -> dict[str, Any]:

@@ -85,11 +85,13 @@ class Ground:
         seconds, printed = self.timed(command)
         return seconds, self.run_time(json.loads(printed)["execution_id"])
 
-    def prefect(self, name: str) -> tuple[float, float]:
-        """The seconds of a baseline's process and of its flow run."""
+    def prefect(self, name: str, *arguments: str, flow: str = "") -> tuple[float, float]:
+        """The seconds of a baseline's process and of its flow run; `flow` is the flow's name."""
         script = BASELINE / f"{name}.py"
-        seconds, _ = self.timed([sys.executable, script], PREFECT_API_URL=self.url)
-        wanted = {"flows": {"name": {"any_": [name]}}, "limit": 1, "sort": "START_TIME_DESC"}
+        command = [sys.executable, script, *arguments]
+        seconds, _ = self.timed(command, PREFECT_API_URL=self.url)
+        flows = {"name": {"any_": [flow or name]}}
+        wanted = {"flows": flows, "limit": 1, "sort": "START_TIME_DESC"}
         return seconds, self.run_time(self.api("/flow_runs/filter", wanted)[0]["id"])
 
     def run_time(self, flow_run: str) -> float:

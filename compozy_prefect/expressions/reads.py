@@ -54,11 +54,12 @@ class Use(NamedTuple):
 
 Guards = frozenset[str]
 
-_TESTS = frozenset(
+# Functions that tell of a value, and do not give it on.
+_TELLING = (
     "eq ne lt le gt ge not empty len length has hasKey contains hasPrefix hasSuffix regexMatch "
-    "mustRegexMatch kindOf kindIs typeOf typeIs typeIsLike deepEqual any all semverCompare".split()
+    "mustRegexMatch kindOf kindIs typeOf typeIs typeIsLike deepEqual any all semverCompare"
 )
-"""Functions that tell of a value, and do not give it on."""
+_TESTS = frozenset(_TELLING.split())
 _COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
 
 
@@ -104,9 +105,7 @@ class _Walk:
             tests = isinstance(node, Not) or (isinstance(node, Binary) and node.op in _COMPARISONS)
             self._all(_children(node), at_root, guarded or guards, shown=not tests)
 
-    def _all(
-        self, nodes: Iterable[Node], at_root: bool, guarded: bool, shown: bool = True
-    ) -> None:
+    def _all(self, nodes: Iterable[Node], at_root: bool, guarded: bool, shown: bool = True) -> None:
         was, self._shown = self._shown, self._shown and shown
         for node in nodes:
             self.node(node, at_root, guarded)
@@ -133,12 +132,14 @@ class _Walk:
             for segment in args[0].segments:
                 self._all(_children(segment), at_root, False, shown=False)
             args = args[1:]
-        operands = (*args, *((node.piped,) if node.piped is not None else ()))
-        if node.name == "ternary" and operands:  # what is asked comes last, and is not given on
-            self._all(operands[-1:], at_root, inner, shown=False)
-            operands = operands[:-1]
-        operands = (*operands, *(value for _, value in node.keywords))
-        self._all(operands, at_root, inner, shown=node.name not in _TESTS)
+        shown = node.name not in _TESTS
+        asks = node.name == "ternary"  # of what is piped, or comes last
+        if node.piped is not None:
+            self._all((node.piped,), at_root, inner, shown=shown and not asks)
+        elif asks and args:
+            self._all(args[-1:], at_root, inner, shown=False)
+            args = args[:-1]
+        self._all((*args, *(value for _, value in node.keywords)), at_root, inner, shown=shown)
 
     def _read(self, path: Path, at_root: bool, guarded: bool) -> Read | None:
         root = path.base == "$" and not self._defining

@@ -7,6 +7,7 @@ towards the limits of effort.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT, MAX_STEPS, steps_of
@@ -69,9 +70,12 @@ class Compiler(ExpressionCompiler):
         for node in nodes:
             if isinstance(node, Define):
                 self._define(node)
-        steps = [self._statement(node) for node in nodes if not isinstance(node, Define)]
+        steps = self._steps([node for node in nodes if not isinstance(node, Define)])
         if len(steps) == 1:
             return steps[0]
+        if len(steps) == 2:
+            first, second = steps
+            return lambda frame, out: first(frame, out) or second(frame, out)
 
         def run(frame: Frame, out: list[str]) -> object:
             for step in steps:
@@ -81,6 +85,20 @@ class Compiler(ExpressionCompiler):
             return None
 
         return run
+
+    def _steps(self, nodes: Sequence[Node]) -> list[Statement]:
+        """The statements; an output takes along the text behind it, which is most of a loop."""
+        steps: list[Statement] = []
+        taken: Node | None = None
+        for node, following in zip_longest(nodes, nodes[1:]):
+            if node is taken:
+                continue
+            if isinstance(node, Output) and isinstance(following, Text):
+                steps.append(self._output(node, following.value))
+                taken = following
+            else:
+                steps.append(self._statement(node))
+        return steps
 
     def _statement(self, node: Node) -> Statement:
         if isinstance(node, Text):
@@ -113,8 +131,8 @@ class Compiler(ExpressionCompiler):
 
         return run
 
-    def _output(self, node: Output) -> Statement:
-        value_of = self.expression(node.value)
+    def _output(self, node: Output, after: str = "") -> Statement:
+        value_of, size = self.expression(node.value), len(after)
 
         def run(frame: Frame, out: list[str]) -> None:
             value = value_of(frame)
@@ -123,10 +141,12 @@ class Compiler(ExpressionCompiler):
                 text = value if kind is str else int_text(value) if kind is int else to_text(value)
             except FunctionError as fault:
                 raise self.fault(node.value, FUNCTION, str(fault)) from None
-            frame.size += len(text)
+            frame.size += len(text) + size
             if frame.size > MAX_OUTPUT:
                 raise self._overflow(node)
             out.append(text)
+            if size:
+                out.append(after)
 
         return run
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions.conditions import parse_expression
-from compozy_prefect.expressions.effort import LIMIT
+from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT
 from compozy_prefect.expressions.evaluate import FUNCTION, Expression, ExpressionCompiler, Frame
 from compozy_prefect.expressions.functions import (
     FUNCTIONS,
@@ -173,6 +173,16 @@ class Template:
 
     def text(self, context: Mapping[str, Any], environment: Environment | None = None) -> str:
         """Always text: for prompts, headers and keys."""
+        keys = self._keys
+        if keys:
+            value: Any = context
+            try:
+                for key in keys:
+                    value = value[key]
+                if type(value) is str and len(value) <= MAX_OUTPUT:
+                    return value
+            except (KeyError, TypeError, IndexError):
+                pass  # as in `native`
         if self.static:
             return self.text_of
         body, slots = self._statements

@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from prefect import Flow
+from prefect.client.orchestration import PrefectClient
 from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun
+from prefect.flow_engine import run_flow_async
 from prefect.states import Cancelled, Completed, Failed
 
 from compozy_prefect.flows.attempts import Leaf
+from compozy_prefect.flows.claim import claim
 from compozy_prefect.flows.engine import RESULTS, Cancellation
+from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.walk import Ended
 
 _REFUSED = re.compile(r"[/%&><{}]")  # in the names of flows
@@ -29,17 +33,27 @@ class Branches:
     workflow: str
     leaf: Callable[[UUID], Leaf]
     cancellation: Cancellation
+    client: PrefectClient
+    journal: Journal
 
     async def __call__(
         self, name: str, where: str, body: Callable[[Leaf], Awaitable[Ended]]
     ) -> Ended:
-        """Runs `body` in a flow run called `name`; cancelling the one around it cancels it."""
+        """Runs `body` in a flow run called `name`; cancelling the one around it cancels it.
+
+        A resumed run goes through a branch again in the flow run that it had, however that
+        ended: what the steps gave is read, and what follows needs it.
+        """
         ended: list[Ended] = []
+        known = f"{where}@branch"
+        before = self.journal.get(known)
 
         async def branch() -> Any:
             context = FlowRunContext.get()
             assert context is not None
             assert context.flow_run is not None
+            if before is None:
+                await self.journal.keep(known, str(context.flow_run.id))
             try:
                 ended.append(await body(self.leaf(context.flow_run.id)))
             except asyncio.CancelledError:
@@ -51,6 +65,9 @@ class Branches:
                 return Completed()
             return Failed(message=state.error.message if state.error else "it failed")
 
+        # Prefect finds a flow run that was begun and not yet noted by the name of the function and
+        # the number of the call; the name has the place, so that the order of calls is no matter.
+        branch.__qualname__ = f"branch-{uuid5(NAMESPACE_OID, where)}"
         flow: Flow[[], Any] = Flow(
             branch,
             name=_REFUSED.sub("-", f"{self.workflow} {name}"),
@@ -61,7 +78,11 @@ class Branches:
             result_serializer=RESULTS,
         )
         with suppress(CancelledRun):
-            await flow(return_state=True)
+            if before is None:
+                await flow(return_state=True)
+            else:
+                flow_run = await claim(self.client, UUID(before))
+                await run_flow_async(flow, flow_run=flow_run, parameters={}, return_type="state")
         if not ended:
             raise asyncio.CancelledError(self.cancellation.reason or "cancelled")
         return ended[0]

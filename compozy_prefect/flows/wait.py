@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,14 +27,16 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
 from compozy_prefect.flows.attempts import Instance
+from compozy_prefect.flows.evaluated import WAIT_TIMEOUT
 from compozy_prefect.flows.journal import Journal
-from compozy_prefect.flows.walk import WAIT_TIMEOUT, Walk
+from compozy_prefect.flows.walk import Walk
 from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Opened
 from compozy_prefect.runtime.outcome import rfc3339
 
 FIRST_POLL, SLOWEST_POLL = 0.15, 1.0  # seconds between two looks; the longer, the slower
+SIGNAL = "@signal-"  # between the path of a step and the number of a signal that it took
 ANY = {"type": "object", "properties": {}, "additionalProperties": True}
 
 
@@ -49,7 +52,14 @@ class Signals:
     client: PrefectClient
     root: UUID
     journal: Journal
-    _looked_at: dict[str, int] = field(default_factory=dict)
+    # The numbers of the signals that somebody has, or waits for, by their name.
+    _taken: dict[str, set[int]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """What steps had taken before the run was resumed is not given to others."""
+        for where, kept in self.journal.items():
+            if SIGNAL in where and "number" in kept:
+                self._taken.setdefault(kept["name"], set()).add(kept["number"])
 
     async def __call__(self, walk: Walk, instance: Instance, opened: Opened) -> Json:
         """Waits until a signal fulfils the condition; the raw output of the step.
@@ -63,7 +73,7 @@ class Signals:
         number = 0
         while True:
             number += 1
-            where = f"{instance.where}@{number}"
+            where = f"{instance.where}{SIGNAL}{number}"
             signal = self.journal.get(where)
             if signal is None:
                 signal = await self._next(name, deadline)
@@ -75,7 +85,6 @@ class Signals:
                         retryable=False,
                     )
                 await self.journal.keep(where, signal)
-            self._looked_at[name] = max(self._looked_at.get(name, 0), signal["number"])
             shown = {key: signal[key] for key in ("payload", "metadata")}
             processed = await self._process(walk, instance, opened, shown, number)
             if self._counts(walk, instance, opened, shown, processed):
@@ -143,22 +152,23 @@ class Signals:
 
     async def _next(self, name: str, deadline: float | None) -> dict[str, Json] | None:
         """The next signal of that name; None when the time is up."""
-        number = self._looked_at.get(name, 0) + 1
-        self._looked_at[name] = number  # two that wait for one name take one signal each
+        taken = self._taken.setdefault(name, set())
+        number = next(n for n in count(1) if n not in taken)
+        taken.add(number)  # two that wait for one name take one signal each
         keys: dict[str, str] = dict(keyset_from_base_key(base_key(name, number)).items())
         value = await self._read(keys["response"])
+        try:
+            if value is None:
+                await self._write(keys["schema"], json.dumps({**ANY, "title": name}))
+                async with _Pausing(self, name, keys):
+                    value = await self._polled(keys["response"], deadline)
+        finally:
+            if value is None:
+                taken.discard(number)
         if value is None:
-            await self._write(keys["schema"], json.dumps({**ANY, "title": name}))
-            async with _Pausing(self, name, keys):
-                pause = FIRST_POLL
-                while (value := await self._read(keys["response"])) is None:
-                    if deadline is not None and time.monotonic() >= deadline:
-                        self._looked_at[name] = number - 1
-                        return None
-                    left = pause if deadline is None else min(pause, deadline - time.monotonic())
-                    await asyncio.sleep(max(left, 0.01))
-                    pause = min(pause * 1.02, SLOWEST_POLL)
+            return None
         return {
+            "name": name,
             "number": number,
             "payload": value,
             "metadata": {
@@ -168,6 +178,17 @@ class Signals:
                 "source": "signal",
             },
         }
+
+    async def _polled(self, key: str, deadline: float | None) -> Json:
+        """The value of the key as soon as it is there; None when the time is up."""
+        pause = FIRST_POLL
+        while (value := await self._read(key)) is None:
+            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+            if left <= 0:
+                return None
+            await asyncio.sleep(max(left, 0.01))
+            pause = min(pause * 1.02, SLOWEST_POLL)
+        return value
 
     async def _read(self, key: str) -> Json:
         try:

@@ -42,6 +42,11 @@ def _found(case: dict[str, Any], directory: Path) -> list[str]:
     return _lines(check(directory).diagnostics)
 
 
+def _expected(file: str, found: list[str]) -> list[str]:
+    """Definitions that nothing uses are the subject of one file, and stand in many others."""
+    return found if file == "unused.yaml" else [one for one in found if "CZ218" not in one]
+
+
 def _lines(found: Iterable[Diagnostic]) -> list[str]:
     out = []
     for diagnostic in found:
@@ -60,7 +65,7 @@ def _lines(found: Iterable[Diagnostic]) -> list[str]:
     [pytest.param(name, case, id=case["name"]) for name in FILES for case in _load(name)],
 )
 def test_case(file: str, case: dict[str, Any], tmp_path: Path) -> None:
-    found = _found(case, tmp_path)
+    found = _expected(file, _found(case, tmp_path))
     if UPDATE:
         _rewrite(file, case["name"], found)
     else:

@@ -12,8 +12,9 @@ from compozy_prefect import codes
 from compozy_prefect.cli import main
 from compozy_prefect.compiler.compile import check
 
-# What this version does not act on says so wherever it stands.
-NOT_YET = {"CZ308", "CZ315"}
+# Said of whole projects, and the examples are parts: what this version does not act on, and what
+# nothing refers to.
+NOT_YET = {"CZ308", "CZ315", "CZ218"}
 PACKAGE = Path(compozy_prefect.__file__).parent
 BLOCK = re.compile(r"^```yaml (bad|good)\n(.*?)^```$", re.S | re.M)
 # They depend on the data of a run, or on more than one file: the page says so in words.

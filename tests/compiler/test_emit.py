@@ -6,23 +6,36 @@ import ast
 import importlib.util
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from prefect import Flow
 from prefect.flows import load_flow_arguments_from_entrypoint
+from prefect.server.events.actions import RunDeployment
+from prefect.server.events.schemas.events import Event
 from prefect.utilities.callables import parameter_schema_from_entrypoint
 from prefect.utilities.templating import find_placeholders
 
-from compozy_prefect.compiler import emit, layout, types
-from compozy_prefect.compiler.plan import Plan, ProjectPlan, StepPlan, WorkflowPlan, loads
+from compozy_prefect.compiler import emit, layout, starts, types
+from compozy_prefect.compiler.plan import (
+    Plan,
+    ProjectPlan,
+    SchedulePlan,
+    StepPlan,
+    TriggerPlan,
+    WorkflowPlan,
+    loads,
+)
 from compozy_prefect.errors import UsageError
 from tests.compiler.test_types import SCHEMAS
 
@@ -147,6 +160,105 @@ def test_deployments_name_no_machine() -> None:
             ]
         ],
     }
+
+
+def test_a_schedule_has_a_deployment_of_its_own() -> None:
+    every = SchedulePlan("0 9 * * 1-5", timezone="Europe/Berlin", input={"topic": "news", "no": 1})
+    often = SchedulePlan("@every 90s", overlap_policy="allow", input={"a": 1})
+    plan = plan_of(
+        workflow("report", input_schema=SCHEMA, schedule=every),
+        workflow("any", schedule=often),
+        workflow("off", schedule=SchedulePlan("@daily", enabled=False)),
+        workflow("off-schedule"),
+    )
+    document = yaml.safe_load(emit.emit(plan)["prefect.yaml"])
+    found = {item.pop("name"): item for item in document["deployments"]}
+    assert list(found) == [
+        *("any", "any-schedule", "off", "off-schedule-flow", "off-schedule"),
+        *("report", "report-schedule"),
+    ]
+    starts = {
+        name: [item.pop(key, None) for key in ("schedules", "concurrency_limit")]
+        for name, item in found.items()
+    }
+    skip = {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    interval = {"interval": 90, "anchor_date": "1970-01-01T00:00:00+00:00", "timezone": "UTC"}
+    assert {name: given for name, given in starts.items() if given != [None, None]} == {
+        "any-schedule": [[interval | {"active": True, "parameters": {"input": {"a": 1}}}], None],
+        "off-schedule-flow": [[{"cron": "0 0 * * *", "timezone": "UTC", "active": False}], skip],
+        "report-schedule": [
+            [
+                {
+                    "cron": "0 9 * * 1-5",
+                    "timezone": "Europe/Berlin",
+                    "active": True,
+                    "parameters": {"topic": "news"},
+                }
+            ],
+            skip,
+        ],
+    }
+    assert found["report"] == found["report-schedule"]
+
+
+def test_a_signal_is_an_automation() -> None:
+    hook = TriggerPlan("hook", webhook={"slug": "hook"})
+    plan = plan_of(
+        workflow("any", triggers=(TriggerPlan("order.created"), hook)),
+        workflow("typed", input_schema=SCHEMA, triggers=(TriggerPlan("* {{ x }}!"),)),
+    )
+    document = yaml.safe_load(emit.emit(plan)["prefect.yaml"])
+    (first,), (second,) = (item["triggers"] for item in document["deployments"])
+    assert first == {
+        "name": "any on order.created",
+        "expect": ["compozy.signal.order.created"],
+        "match": {
+            "prefect.resource.id": "compozy.signal.order.created",
+            "compozy.starts": "demo",
+        },
+        "parameters": {
+            "input": {
+                "__prefect_kind": "json",
+                "value": {
+                    "__prefect_kind": "jinja",
+                    "template": "{{ event.payload.payload | tojson }}",
+                },
+            }
+        },
+    }
+    # Nothing that an automation reads as a pattern, or `prefect deploy` fills in.
+    assert second["expect"] == ["compozy.signal.%2A%20%7B%7B%20x%20%7D%7D%21"]
+
+
+@pytest.mark.parametrize("schema", [None, SCHEMA, {"type": "object", "properties": {"a b": {}}}])
+async def test_prefect_makes_parameters_of_a_payload(schema: Any) -> None:
+    payload = {
+        "topic": "'<&>\"{{ x }}",
+        "tags": [1, None, {"é": True}],
+        "unknown": 1.5,
+        "items": {},
+    }
+    item = workflow(input_schema=schema, triggers=(TriggerPlan("go"),))
+    (trigger,) = starts.triggers(item, "demo")
+    action = RunDeployment(deployment_id=uuid4(), parameters=trigger["parameters"])
+    event = Event(
+        occurred=datetime.now(UTC),
+        event="compozy.signal.go",
+        resource={"prefect.resource.id": "compozy.signal.go"},
+        payload={"name": "go", "payload": payload, "sender": "x"},
+        id=uuid4(),
+    ).receive()
+    triggered = SimpleNamespace(
+        automation=None,
+        triggering_event=event,
+        triggering_labels={},
+        firing=None,
+        all_firings=dict,
+        all_events=dict,
+    )
+    made = await action.render_parameters(triggered)  # type: ignore[arg-type]
+    known = {"topic": payload["topic"], "tags": payload["tags"]}
+    assert made == (known if schema is SCHEMA else {"input": payload})
 
 
 def test_prefect_reads_the_module_without_running_it(tmp_path: Path) -> None:
@@ -275,7 +387,13 @@ def hostile_plan(text: str, other: str) -> Plan:
     }
     return plan_of(
         workflow(text, description=other, input_schema=schema),
-        workflow("plain", description=text, input_schema={"properties": {other: {}}}),
+        workflow(
+            "plain",
+            description=text,
+            input_schema={"properties": {other: {}}},
+            triggers=(TriggerPlan(text),),
+            schedule=SchedulePlan("@daily", input={other: text.replace("{{", "")}),
+        ),
         project=text,
     )
 
@@ -314,12 +432,18 @@ def test_no_text_breaks_out_of_the_deployments() -> None:
         document = yaml.safe_load(written)
         assert set(document) == {"name", "deployments"}
         for item in document["deployments"]:
-            assert set(item) == {
+            assert set(item) - {"triggers", "schedules", "concurrency_limit"} == {
                 *("name", "entrypoint", "description", "tags", "enforce_parameter_schema"),
                 "work_pool",
             }
             assert item["description"]
             assert all(isinstance(tag, str) for tag in item["tags"])
+            for trigger in item.get("triggers", []):
+                del trigger["parameters"]  # with the one template that is meant
+                assert re.fullmatch(r"[\w.~:/%-]+", trigger["expect"][0], re.ASCII)
+            for schedule in item.get("schedules", []):
+                given = schedule["parameters"]
+                assert [*given.get("input", given).values()] == [text.replace("{{", "")]
         assert not find_placeholders(document), text
         written.encode()
 

@@ -1,4 +1,7 @@
-"""An emitted directory, moved elsewhere, deployed by Prefect's CLI, run by a process worker."""
+"""An emitted directory, moved elsewhere, deployed by Prefect's CLI, run by a process worker.
+
+What starts a deployment by itself, a schedule and a signal, does so here.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compozy_prefect.compiler import emit
+from compozy_prefect.compiler.compile import compile_project
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
     AgentPlan,
     ModelPlan,
     Plan,
-    ProjectPlan,
     StepPlan,
     Transition,
     WorkflowPlan,
@@ -83,13 +86,64 @@ ECHO = WorkflowPlan(
     steps=(StepPlan("echo", "echo", with_={"said": "{{ .workflow.input.text }}"}),),
     outputs={"said": "{{ .tasks.echo.output.said }}"},
 )
-PLAN = Plan(ProjectPlan("demo"), {"hello-world": HELLO, "echo": ECHO})
+FILES = {
+    "compozy.yaml": """
+name: demo
+workflows: [every-type.yaml, teller.yaml, listener.yaml]
+""",
+    "every-type.yaml": """
+id: every-type
+schedule: {cron: "@daily", input: {kind: small}}
+config: {input: {type: object, properties: {kind: {type: string, default: big}}}}
+tasks:
+  - id: numbers
+    type: collection
+    items: "1..3"
+    task: {id: "n-{{ .index }}", with: {v: "{{ mul .item 2 }}"}}
+  - id: both
+    type: parallel
+    tasks:
+      - {id: left, with: {v: 1}}
+      - id: right
+        type: composite
+        tasks:
+          - {id: one, with: {v: 2}}
+          - {id: two, with: {v: "{{ add .tasks.one.output.v 1 }}"}}
+  - id: pick
+    type: router
+    condition: "{{ .workflow.input.kind }}"
+    routes: {big: {id: large, with: {v: L}}, default: {id: little, with: {v: S}}}
+  - {id: ask, type: wait, wait_for: go, timeout: 100s}
+  - id: all
+    type: aggregate
+    outputs:
+      sum: "{{ .tasks.numbers.output | map('v') | sum }}"
+      two: "{{ .tasks.both.output.right.two.v }}"
+      size: "{{ .tasks.pick.output.v }}"
+      by: "{{ .tasks.ask.output.signal.payload.by }}"
+  - {id: tell, type: signal, signal: {id: told, payload: {n: 1, all: "{{ .tasks.all.output }}"}}}
+outputs: {all: "{{ .tasks.all.output }}"}
+""",
+    "teller.yaml": """
+id: teller
+tasks:
+  - {id: tell, type: signal, signal: {id: told, payload: {n: "{{ .workflow.input.n }}", more: 0}}}
+""",
+    "listener.yaml": """
+id: listener
+triggers: [{type: signal, name: told, schema: {properties: {n: {type: integer}}, required: [n]}}]
+config: {input: {type: object, properties: {n: {type: integer}, all: {type: object}}}}
+tasks: [{id: heard, with: {n: "{{ .workflow.input.n }}"}}]
+""",
+}
 
 
 @dataclass(frozen=True)
 class Site:
-    """The deployed directory and the API that it was deployed to."""
+    """The deployed directory, the project it came from, and the API that it was deployed to."""
 
+    plan: Plan
+    project: Path
     directory: Path
     url: str
     environment: dict[str, str]
@@ -110,8 +164,20 @@ class Site:
                     raise
             time.sleep(0.5)
 
-    def deployment(self, name: str) -> Any:
-        return self.api("GET", f"/deployments/name/{name}/{name}")
+    def deployment(self, name: str, flow: str = "") -> Any:
+        return self.api("GET", f"/deployments/name/{flow or name}/{name}")
+
+    def start(self, name: str, /, **parameters: Any) -> str:
+        """The id of a new run of a deployment."""
+        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        return str(self.api("POST", path, {"parameters": parameters})["id"])
+
+    def runs_of(self, name: str) -> list[Any]:
+        """The flow runs of a flow, whoever started them."""
+        found: list[Any] = self.api(
+            "POST", "/flow_runs/filter", {"flows": {"name": {"any_": [name]}}}
+        )
+        return found
 
     def finished(self, flow_run: str) -> Any:
         """The flow run, once it has ended."""
@@ -153,11 +219,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _deployed(root: Path, url: str) -> Iterator[Site]:
-    emit.write(emit.emit(PLAN), root / "written")
+    project = root / "project"
+    project.mkdir()
+    for name, text in FILES.items():
+        (project / name).write_text(text, "utf-8")
+    compiled = compile_project(project).plan
+    plan = replace(compiled, workflows=compiled.workflows | {"hello-world": HELLO, "echo": ECHO})
+    emit.write(emit.emit(plan), root / "written")
     shutil.copytree(root / "written", root / "elsewhere")
     shutil.rmtree(root / "written")
     environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    site = Site(root / "elsewhere", url, environment, root / "worker.log")
+    site = Site(plan, project, root / "elsewhere", url, environment, root / "worker.log")
     for command in (
         prefect("work-pool", "create", emit.POOL, "--type", "process"),
         prefect("deploy", "--all"),
@@ -190,7 +262,7 @@ def test_the_deployment_says_what_the_workflow_takes(site: Site) -> None:
     deployment = site.deployment("hello-world")
     assert deployment["description"] == "Greets a person.\n\nKindly."
     assert sorted(deployment["tags"]) == ["compozy", "demo"]
-    assert deployment["version"] == PLAN.hash
+    assert deployment["version"] == site.plan.hash
     assert deployment["entrypoint"] == "flows.py:hello_world"
     assert deployment["enforce_parameter_schema"] is True
     schema = deployment["parameter_openapi_schema"]
@@ -215,12 +287,9 @@ def test_the_deployment_says_what_the_workflow_takes(site: Site) -> None:
 
 
 def test_a_worker_runs_the_deployment(site: Site) -> None:
-    deployment = site.deployment("hello-world")
-    body = {"parameters": {"topic": "news", "name": "Ada"}}
-    created = site.api("POST", f"/deployments/{deployment['id']}/create_flow_run", body)
-    run = site.finished(created["id"])
+    run = site.finished(site.start("hello-world", topic="news", name="Ada"))
     assert run["state_type"] == "COMPLETED", site.said()
-    assert run["flow_version"] == PLAN.hash
+    assert run["flow_version"] == site.plan.hash
     assert sorted(run["tags"]) == ["compozy", "demo"]
 
     def both() -> Any:
@@ -235,17 +304,69 @@ def test_a_worker_runs_the_deployment(site: Site) -> None:
 def test_a_workflow_without_schema_takes_any_input(site: Site) -> None:
     deployment = site.deployment("echo")
     assert list(deployment["parameter_openapi_schema"]["properties"]) == ["input"]
-    body = {"parameters": {"input": {"text": "any", "$ref": "x"}}}
-    created = site.api("POST", f"/deployments/{deployment['id']}/create_flow_run", body)
-    assert site.finished(created["id"])["state_type"] == "COMPLETED", site.said()
+    run = site.finished(site.start("echo", input={"text": "any", "$ref": "x"}))
+    assert run["state_type"] == "COMPLETED", site.said()
 
 
 def test_prefect_refuses_parameters_that_break_the_schema(site: Site) -> None:
-    deployment = site.deployment("hello-world")
-    body = {"parameters": {"topic": "sports"}}
     with pytest.raises(urllib.error.HTTPError) as caught:
-        site.api("POST", f"/deployments/{deployment['id']}/create_flow_run", body)
+        site.start("hello-world", topic="sports")
     assert caught.value.code == 409
+
+
+def test_a_schedule_starts_runs(site: Site) -> None:
+    deployment = site.deployment("every-type-schedule", "every-type")
+    (schedule,) = deployment["schedules"]
+    assert schedule["schedule"] == {"cron": "0 0 * * *", "timezone": "UTC", "day_or": True}
+    assert deployment["global_concurrency_limit"]["limit"] == 1
+    assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert site.deployment("every-type")["schedules"] == []
+
+    def planned() -> Any:
+        return [run for run in site.runs_of("every-type") if run["auto_scheduled"]]
+
+    runs = site.until(planned)
+    assert {run["state_type"] for run in runs} == {"SCHEDULED"}
+    assert {run["deployment_id"] for run in runs} == {deployment["id"]}
+    assert all(run["parameters"] == {"kind": "small"} for run in runs)
+
+
+def test_a_worker_runs_every_type_of_task(site: Site) -> None:
+    execution = site.start("every-type", kind="big")
+
+    def waits() -> Any:
+        state = site.api("GET", f"/flow_runs/{execution}")["state_type"]
+        assert state in {"SCHEDULED", "PENDING", "RUNNING", "PAUSED"}, site.said()
+        return state == "PAUSED"
+
+    site.until(waits)
+    site.api("POST", f"/flow_runs/{execution}/resume", {"run_input": {"by": "Ada"}})
+    assert site.finished(execution)["state_type"] == "COMPLETED", site.said()
+    # The signal that it sent started the deployment of the workflow that listens.
+    deployment = site.deployment("listener")["id"]
+    (heard,) = site.until(lambda: site.runs_of("listener"))
+    assert heard["deployment_id"] == deployment
+    assert heard["parameters"] == {"n": 1, "all": {"sum": 12, "two": 3, "size": "L", "by": "Ada"}}
+    assert site.finished(heard["id"])["state_type"] == "COMPLETED", site.said()
+
+
+def test_a_signal_starts_who_listens_once(site: Site) -> None:
+    command = ["-m", "compozy_prefect", "run", site.project, "--workflow", "teller", "-i", "n=2"]
+    done = subprocess.run(
+        [sys.executable, *command], env=site.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # This one breaks the schema of the trigger, and the next one comes through.
+    assert site.finished(site.start("teller", input={"n": "3"}))["state_type"] == "COMPLETED"
+    assert site.finished(site.start("teller", input={"n": 4}))
+
+    def heard() -> Any:
+        runs = site.runs_of("listener")
+        return runs if {"n": 4} in [run["parameters"] for run in runs] else None
+
+    started = [(run["parameters"]["n"], run["deployment_id"]) for run in site.until(heard)]
+    started = [one for one in started if one[0] != 1]  # of the test before
+    assert sorted(started) == [(2, None), (4, site.deployment("listener")["id"])]
 
 
 def test_the_module_runs_on_its_own(site: Site) -> None:

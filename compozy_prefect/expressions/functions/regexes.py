@@ -44,9 +44,13 @@ def _compiled(where: str, pattern: str) -> Any:
 
 
 def _arguments(where: str, pattern: object, value: object) -> tuple[Any, str]:
-    compiled = _compiled(where, text(where, pattern, "a pattern as text"))
-    source = text(where, value)
-    return compiled, source if source.isascii() else octets(source).decode()
+    compiled = _compiled(where, _whole(text(where, pattern, "a pattern as text")))
+    return compiled, _whole(text(where, value))
+
+
+def _whole(source: str) -> str:
+    """Text without halves of characters, which the engine does not take."""
+    return source if source.isascii() else octets(source).decode()
 
 
 def _matches(compiled: Any, source: str) -> Iterator[Any]:

@@ -1,0 +1,204 @@
+"""The steps inside a container → what it gives (language.md §3.3 to §3.5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from compozy_prefect.compiler.plan import Json, StepPlan
+from compozy_prefect.errors import RunError
+from compozy_prefect.flows import engine
+from compozy_prefect.flows.attempts import Instance
+from compozy_prefect.flows.collection import Item, items_of
+from compozy_prefect.flows.evaluated import Made, canceled, evaluated, row_of
+from compozy_prefect.flows.fanout import FanOut, Unit, succeeded
+from compozy_prefect.runtime import templates, views
+from compozy_prefect.runtime.attempt import Opened, Scope
+from compozy_prefect.runtime.outcome import FAILED, TIMED_OUT, TaskState
+
+if TYPE_CHECKING:
+    from compozy_prefect.flows.walk import Walk
+
+
+async def container(walk: Walk, instance: Instance, given: Mapping[str, Json]) -> TaskState:
+    """Runs a parallel, a collection or a composite, as often as its `retries` allow."""
+
+    async def body(instance: Instance, opened: Opened, row: engine.Row) -> Made:
+        return await _contents(walk, instance, opened)
+
+    attempts = max(instance.step.retry.attempts, 1)
+    delays = instance.step.retry.delays()
+    state = await evaluated(walk, instance, given, body)
+    for number in range(1, attempts):
+        if state.status not in (FAILED, TIMED_OUT):
+            break
+        await asyncio.sleep(delays[number - 1])
+        again = replace(instance, where=f"{instance.where}~{number + 1}")
+        state = await evaluated(walk, again, given, body)
+    return state
+
+
+async def _contents(walk: Walk, instance: Instance, opened: Opened) -> Made:
+    step = instance.step
+    assert step.fan is not None
+    if instance.where != walk.prefix + instance.id:
+        _forget(walk, walk.prefix + instance.id)
+    inside = walk.inside(instance, opened)
+    if step.type == "composite":
+        await inside.line(step.steps, step.start, go_on=step.fan.strategy == "best_effort")
+        return _gathered(inside, instance, inside.states_of(step.steps))
+    if step.collection is not None:
+        return await _collection(walk, inside, instance, opened)
+    children = [child for child in step.steps if not child.role]
+    order = [child.id for child in children]
+    units = [
+        _unit(inside, step, child, child.id, [order.index(n) for n in child.needs if n in order])
+        for child in children
+    ]
+    states = await _fan(walk, instance, units)
+    return _gathered(inside, instance, {state.id: state for state in states})
+
+
+def _forget(walk: Walk, path: str) -> None:
+    """A container that runs once more replaces what its steps gave before."""
+    for known in list(walk.run.states):
+        if known.startswith((f"{path}/", f"{path}#", f"{path}~")):
+            del walk.run.states[known]
+
+
+async def _fan(walk: Walk, instance: Instance, units: list[Unit]) -> list[TaskState]:
+    step = instance.step
+    assert step.fan is not None
+    work = FanOut(
+        units,
+        step.fan.strategy,
+        name=instance.id,
+        limit=step.fan.max_workers,
+        sequential=step.collection is not None and step.collection.sequential,
+    )
+    return await work.run(mapped=not walk.apart)
+
+
+def _unit(
+    inside: Walk, container: StepPlan, child: StepPlan, id: str, needs: Sequence[int]
+) -> Unit:
+    """A step of a fan-out, which waits for those that it reads (§3.3)."""
+    beside = {one.id: one for one in container.steps}
+
+    async def run() -> TaskState:
+        state, decided = await inside.step(child, {}, beside, id=id)
+        if decided is child:
+            return state
+        # A router has failed here when what it chose has.
+        own = inside.run.states[inside.prefix + id]
+        assert own is not None
+        if not state.ok:
+            own = replace(own, status=state.status, error=state.error)
+            inside.note(own)
+        return own
+
+    def skip(reason: str) -> TaskState:
+        path = inside.prefix + id
+        instance = Instance(child, id, path, inside.parent)
+        if inside.run.states.get(path) is None:  # it never began
+            row_of(inside, instance).cancelled(reason)
+        state = inside.run.states[path] = canceled(instance, reason)
+        return state
+
+    return Unit(run, skip, tuple(needs))
+
+
+async def _collection(walk: Walk, inside: Walk, instance: Instance, opened: Opened) -> Made:
+    """The steps of a collection, for each of its items (§3.4)."""
+    step = instance.step
+    assert step.collection is not None
+    assert step.fan is not None
+    given = items_of(step, walk.scope, opened)
+    of_item = [child for child in step.steps if not child.role]
+    order = [child.id for child in of_item]
+    taken: set[str] = set()
+    units: list[Unit] = []
+    ids: list[list[str]] = []
+    for item in given.items:
+        context = inside.scope.context.inside(
+            opened.given, item.variables, opened.env, opened.given
+        )
+        of = replace(inside, scope=replace(inside.scope, context=context))
+        row = [_id(child, item, of.scope, taken) for child in of_item]
+        ids.append(row)
+        first = len(units)
+        for child, id in zip(of_item, row, strict=True):
+            needs = [first + order.index(needed) for needed in child.needs if needed in order]
+            units.append(_unit(of, step, child, id, needs))
+    if step.collection.sequential:
+        units = [replace(unit, run=_noted(inside, unit)) for unit in units]
+    states = await _fan(walk, instance, units)
+    by_id = {state.id: state for state in states}
+    for state in states:
+        inside.scope.context.record(state)
+    outputs: list[Any] = []
+    for row in ids:
+        shown = [views.of_child(by_id[id]) if id in by_id else None for id in row]
+        outputs.append(shown[0] if step.collection.single else dict(zip(order, shown, strict=True)))
+    raw = views.of_items(outputs, by_id, step.fan.strategy, given.skipped)
+    return _made(inside, instance, by_id, raw)
+
+
+def _noted(inside: Walk, unit: Unit) -> Any:
+    """The same, told to the items that come after it."""
+
+    async def run() -> TaskState:
+        state = await unit.run()
+        inside.scope.context.record(state)
+        return state
+
+    return run
+
+
+def _id(child: StepPlan, item: Item, scope: Scope, taken: set[str]) -> str:
+    """The id of a step for one item: rendered, and made unique by the number of the item."""
+    id = child.id
+    if "{{" in id:
+        seen = scope.context.for_step(child)
+        id = templates.render_text(
+            id, seen, scope.environment(scope.context.env), scope.at(child), scope.spans
+        )
+    if id == child.id or id in taken:
+        id = f"{id}-{item.index}"
+    taken.add(id)
+    return id
+
+
+def _gathered(inside: Walk, instance: Instance, states: dict[str, TaskState]) -> Made:
+    assert instance.step.fan is not None
+    raw = views.of_children(states, instance.step.fan.strategy)
+    return _made(inside, instance, states, raw)
+
+
+def _made(inside: Walk, instance: Instance, by_id: dict[str, TaskState], raw: Any) -> Made:
+    """What a container gives; its failure is that of the first step that failed."""
+    assert instance.step.fan is not None
+    failure = None
+    if not succeeded(list(by_id.values()), instance.step.fan.strategy):
+        first = next((s for s in by_id.values() if s.status in (FAILED, TIMED_OUT)), None)
+        if first is not None and first.error is not None:
+            failure = RunError(
+                f"task `{first.id}` failed: {first.error.message}",
+                code=first.error.code,
+                details={"task": first.id, **first.error.details},
+            )
+        else:
+            failure = RunError(f"no task in `{instance.id}` succeeded", retryable=False)
+    return Made(
+        raw,
+        children=by_id,
+        more={
+            "children": raw.beside["children"],
+            "progress": raw.beside["progress_info"],
+            "tasks": inside.scope.context.tasks(),
+        },
+        failure=failure,
+        view=lambda output: views.of_container(output, raw),
+    )

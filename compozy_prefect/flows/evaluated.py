@@ -1,0 +1,123 @@
+"""A step that is evaluated in the flow run → its state, shown as a task run of its own.
+
+Containers, routers, waits and signals have no attempts of Prefect's: what they do is in the steps
+inside them, or is kept by itself. The order of what happens is that of language.md §3.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from compozy_prefect.compiler.plan import Json
+from compozy_prefect.errors import RunError
+from compozy_prefect.flows import engine
+from compozy_prefect.flows.attempts import Instance, placed
+from compozy_prefect.runtime.attempt import SKIPPED, Attempt, Opened
+from compozy_prefect.runtime.outcome import (
+    CANCELED,
+    CANCELED_CODE,
+    FAILED,
+    SUCCESS,
+    TIMED_OUT,
+    TIMEOUT_CODE,
+    Failure,
+    TaskState,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from compozy_prefect.flows.walk import Walk
+
+WAIT_TIMEOUT = "WAIT_TIMEOUT"  # code of a wait whose signal did not come
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the body of a step gives.
+
+    `more` is what its `outputs` see besides, `view` how the output then reads in templates, and
+    `message` what Prefect shows. A `failure` fails the step, which keeps the rest.
+    """
+
+    raw: Any
+    children: Mapping[str, TaskState] = field(default_factory=dict)
+    more: Mapping[str, Any] | None = None
+    failure: RunError | None = None
+    view: Callable[[Json], Any] | None = None
+    message: str | None = None
+
+
+Body = Callable[[Instance, Opened, engine.Row], Awaitable[Made]]
+
+
+async def evaluated(
+    walk: Walk, instance: Instance, given: Mapping[str, Json], body: Body
+) -> TaskState:
+    """Runs `body` between the `with` and the `outputs` of a step. Raises only CancelledError."""
+    step, redactor = instance.step, walk.run.redactor
+    started = time.monotonic()
+    row = row_of(walk, instance)
+    row.running()
+    attempt = Attempt(walk.scope, step, given, instance.where)
+    made = Made(None)
+    state = TaskState(instance.id, step.type, SUCCESS, parent=instance.parent)
+    clock = asyncio.timeout(step.timeout or None)
+    try:
+        if step.sleep:
+            await asyncio.sleep(step.sleep)
+        opened = attempt.open()
+        if opened is None:
+            state = replace(state, output=SKIPPED)
+        else:
+            async with clock:
+                made = await body(instance, opened, row)
+            if made.failure is not None:
+                raise made.failure
+            output = attempt.close(opened, made.raw, more=made.more)
+            mapped = step.outputs is not None and made.view is not None
+            view = made.view(output) if mapped and made.view else made.raw
+            state = replace(state, output=redactor.json(plain(output)), view=view)
+    except asyncio.CancelledError as stop:
+        row.cancelled(walk.run.cancellation.reason or str(stop) or "cancelled")
+        raise
+    except Exception as fault:
+        if not isinstance(fault, (RunError, TimeoutError)):
+            # Nobody foresaw it: the failure is a sentence all the same, and the log has the rest.
+            walk.run.log.error("%s", redactor.text("".join(traceback.format_exception(fault))))
+        expired = isinstance(fault, TimeoutError) and clock.expired()
+        failure = Failure.of(fault)
+        if expired:
+            message = f"task `{instance.id}` took longer than {step.timeout:g} s"
+            failure = Failure(message, TIMEOUT_CODE)
+        failure = replace(failure, message=redactor.text(failure.message))
+        failure = placed(walk.scope, step, failure)
+        state = replace(
+            state, status=TIMED_OUT if expired else FAILED, error=failure, view=made.raw
+        )
+        row.failed(failure.message, timed_out=expired or failure.code == WAIT_TIMEOUT)
+    else:
+        row.completed(made.message)
+    return replace(
+        state,
+        input=redactor.json(plain(attempt.input)),
+        children=made.children,
+        seconds=time.monotonic() - started,
+    )
+
+
+def row_of(walk: Walk, instance: Instance) -> engine.Row:
+    """The task run of a step that Prefect's engine does not run."""
+    key = f"{walk.scope.workflow.id}/{instance.step.path}"
+    return engine.Row(walk.leaf.flow_run, instance.where, instance.id, key)
+
+
+def canceled(instance: Instance, reason: str) -> TaskState:
+    failure = Failure(reason, CANCELED_CODE)
+    return TaskState(
+        instance.id, instance.step.type, CANCELED, error=failure, parent=instance.parent
+    )
