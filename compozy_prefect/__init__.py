@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compozy_prefect.compiler.compile import CompiledProject, check, compile_project
     from compozy_prefect.errors import CompozyError, ProjectInvalid
-    from compozy_prefect.flows.local import run
+    from compozy_prefect.flows.local import resume, run, signal
     from compozy_prefect.language.load import load as load_project
 
 __version__ = "0.1.0"
@@ -28,7 +28,9 @@ _HOMES = {
     "check": ("compozy_prefect.compiler.compile", "check"),
     "compile_project": ("compozy_prefect.compiler.compile", "compile_project"),
     "load_project": ("compozy_prefect.language.load", "load"),
+    "resume": ("compozy_prefect.flows.local", "resume"),
     "run": ("compozy_prefect.flows.local", "run"),
+    "signal": ("compozy_prefect.flows.local", "signal"),
 }
 
 __all__ = [
@@ -39,7 +41,9 @@ __all__ = [
     "check",
     "compile_project",
     "load_project",
+    "resume",
     "run",
+    "signal",
 ]
 
 

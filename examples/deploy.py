@@ -7,3 +7,4 @@ from compozy_prefect import compile_project
 HERE = Path(__file__).resolve().parent
 
 hello_world = compile_project(HERE / "hello-world").flow("hello-world")
+market_report = compile_project(HERE / "market-report").flow("market-report")

@@ -89,13 +89,14 @@ def run(
         input=given,
         offline=offline,
         mocks=answers,
-        observer=_Progress(),
+        env_file=SETTINGS.env_file,
+        observer=Progress(),
         notify=note,
     )
-    return _finish(result, json)
+    return finish(result, json)
 
 
-def _finish(result: RunResult, json: bool) -> int:
+def finish(result: RunResult, json: bool) -> int:
     if json:
         print_json(result.to_json())
     elif result.status == "SUCCESS":
@@ -212,7 +213,7 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-class _Progress:
+class Progress:
     """A line for each step on a terminal; elsewhere only the address of the run."""
 
     def __init__(self) -> None:

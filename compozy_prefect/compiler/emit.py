@@ -174,11 +174,12 @@ def deployments(plan: Plan, pool: str) -> str:
             # Never empty: Prefect would take the whole docstring with its `Args:`.
             "description": types.description(workflow),
             "tags": sorted({"compozy", project} - {""}),
+            "triggers": [],
+            "schedule": None,
         }
         items.append(item | {"triggers": list(starts.triggers(workflow, plan.project.name))})
         if schedule := starts.schedule(workflow):
-            limit = schedule.concurrency_limit
-            items.append(item | {"name": on_time[key], "schedule": schedule.entry, "limit": limit})
+            items.append(item | {"name": on_time[key], "schedule": schedule})
     return (
         _environment()
         .get_template("prefect.yaml.jinja")
@@ -207,22 +208,26 @@ def _scalar(text: str) -> str:
 
     `prefect deploy` replaces `{{ … }}` everywhere in the file, with secrets too.
     """
-    import yaml
-
-    text = re.sub(r"\{(?=\{)", "{ ", text)
-    style = None if text.isprintable() else '"'
-    dumped = yaml.safe_dump(
-        [text], default_flow_style=True, default_style=style, width=sys.maxsize, allow_unicode=True
-    )
-    return str(dumped).strip()[1:-1]
+    return _flow_style([re.sub(r"\{(?=\{)", "{ ", text)])[1:-1]
 
 
 def _flow_style(value: Json) -> str:
     """Data as YAML on one line, as it is: what Prefect fills in there is meant to be filled in."""
     import yaml
 
-    dumped = yaml.safe_dump(
-        value, default_flow_style=True, width=sys.maxsize, allow_unicode=True, sort_keys=False
+    class Dumper(yaml.SafeDumper):
+        def represent_str(self, data: str) -> yaml.ScalarNode:
+            style = None if data.isprintable() else '"'
+            return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+    Dumper.add_representer(str, Dumper.represent_str)
+    dumped = yaml.dump(
+        value,
+        Dumper=Dumper,
+        default_flow_style=True,
+        width=sys.maxsize,
+        allow_unicode=True,
+        sort_keys=False,
     )
     return str(dumped).strip()
 

@@ -24,7 +24,7 @@ from compozy_prefect.compiler.definitions import (
     written,
 )
 from compozy_prefect.compiler.needs import waits_of
-from compozy_prefect.compiler.places import of_tool, places
+from compozy_prefect.compiler.places import called_tools, of_tool, places
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
@@ -133,6 +133,8 @@ class _Workflow:
     def plan(self) -> WorkflowPlan:
         workflow = self._scope.workflow
         steps = tuple(self._step(step) for step in self._tree.steps)
+        for name in called_tools(self._scope):
+            self._tool_key(name)
         project = self._scope.loaded.project
         env = dict(project.config.env) if project and project.config else {}
         env |= workflow.config.env if workflow.config else {}

@@ -7,15 +7,24 @@ that nothing is planned that was not checked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from compozy_prefect.compiler import variables
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.compiler.sequence import condition_kind
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Span
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions import parse
 from compozy_prefect.expressions.reads import Read
 from compozy_prefect.language.models.agent import Agent
+from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.knowledge import Embedder, VectorDbConfig
+from compozy_prefect.language.models.mcp import Mcp
+from compozy_prefect.language.models.memory import Memory, TokenProvider
+from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import (
     BasicTask,
     CollectionTask,
@@ -27,6 +36,16 @@ from compozy_prefect.language.models.task import (
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.models.trigger import Trigger
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
+
+_RESOURCES: dict[type[Noun], tuple[str, ...]] = {
+    Model: ("api_key", "api_url", "base_url", "organization"),
+    Mcp: ("url", "command", "args", "headers", "env"),
+    Memory: ("default_key_template", "key"),
+    TokenProvider: ("api_key", "endpoint"),
+    Embedder: ("api_key",),
+    VectorDbConfig: ("dsn", "path", "auth"),
+}
+RESOURCES = tuple(_RESOURCES)
 
 NOTHING: frozenset[str] = frozenset()
 ANYWHERE = frozenset({"parent", "item", "index", "signal"})
@@ -71,8 +90,19 @@ class Place(NamedTuple):
         return self.node.span_of(start, read.end if last else read.starts[at + 1])
 
 
-def places(scope: Scope) -> Iterator[Place]:
-    """All places of a workflow, and of the agents and tools that it defines or uses."""
+# Most passes go over them.
+_made: WeakKeyDictionary[Scope, tuple[Place, ...]] = WeakKeyDictionary()
+
+
+def places(scope: Scope) -> tuple[Place, ...]:
+    """All places of a workflow, and of the agents that it defines or uses."""
+    known = _made.get(scope)
+    if known is None:
+        known = _made[scope] = tuple(_places(scope))
+    return known
+
+
+def _places(scope: Scope) -> Iterator[Place]:
     workflow = scope.workflow
     if workflow.config is not None and workflow.config.is_placed:
         yield from _leaves(workflow.config.node.get("env"), "workflow", ("env",))
@@ -87,6 +117,18 @@ def places(scope: Scope) -> Iterator[Place]:
     for agent in scope.agents_used:
         yield from _of_agent(agent, tuple(readers.get(id(agent.node), ())))
     yield from _leaves(workflow.node.get("outputs"), "workflow outputs", ("outputs",))
+
+
+def called_tools(scope: Scope) -> Iterator[str]:
+    """The tools whose methods prompts call: `.tools.<id>.<method>(…)` (§6.2)."""
+    for place in places(scope):
+        text = str(place.node.value)
+        if place.sees == "prompt" and ".tools." in text:
+            with suppress(TemplateError):
+                for read in parse(text).reads:
+                    name = read.segments[1] if len(read.segments) > 1 else None
+                    if read.segments[0] == "tools" and str(name) in scope.tools:
+                        yield str(name)
 
 
 def brought(step: Step) -> frozenset[str]:
@@ -111,6 +153,7 @@ def _of_step(step: Step) -> Iterator[Place]:
         for place in _leaves(node.get(name), sees, (*at, name), step):
             yield place._replace(extra=seen)
 
+    yield from leaves("id", "with")
     yield from leaves("with", "with")
     yield from leaves("env", "with")
     yield from leaves("outputs", "outputs")
@@ -216,6 +259,14 @@ def of_tool(tool: Tool) -> Iterator[Place]:
     for name in ("with", "env", "config"):
         for place in _leaves(tool.node.get(name), "with", (*at, name)):
             yield place._replace(owner=tool.node)
+
+
+def of_resource(noun: Noun) -> Iterator[Place]:
+    """The templates of what connects to something: they are looked at when it is connected."""
+    for kind, names in _RESOURCES.items():
+        for name in names if isinstance(noun, kind) else ():
+            for place in _leaves(noun.node.get(name), "key", ()):
+                yield place._replace(extra=variables.VARIABLES["own"])
 
 
 def _leaves(

@@ -80,8 +80,12 @@ class Scope:
         """The named schemas without their `id`, which is no part of the schema (§9)."""
         return {
             name: {k: v for k, v in schema.node.data().items() if k not in ("id", "resource")}
-            for name, schema in self._named("schemas").items()
+            for name, schema in self.named_schemas.items()
         }
+
+    @cached_property
+    def named_schemas(self) -> dict[str, Noun]:
+        return self._named("schemas")
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

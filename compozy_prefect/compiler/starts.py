@@ -35,7 +35,7 @@ def signal_event(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    return quote(name, safe="/:")
+    return quote(name, safe="/:", errors="backslashreplace")
 
 
 def triggers(workflow: WorkflowPlan, project: str) -> Iterator[dict[str, Json]]:

@@ -355,7 +355,7 @@ class ExpressionCompiler:
         return many
 
     def _method(self, node: Path, arguments: Arguments, at_root: bool) -> Expression:
-        """`.tools.<id>.<method>(…)` (§11.1). Templates themselves cannot call a tool."""
+        """`.tools.<id>.<method>(…)` (§6.2), where the environment calls tools: in prompts."""
         of_tool = at_root and _names(node, 0) == "tools"
         fault = self.fault(
             arguments,
@@ -364,13 +364,17 @@ class ExpressionCompiler:
             if of_tool
             else "a method call needs a tool: `.tools.<id>.<method>(…)` in a prompt",
         )
-        if not of_tool:
+        names = [segment.name for segment in node.segments[:3] if isinstance(segment, Key)]
+        if not of_tool or len(names) != 3 or node.segments[3:] != (arguments,):
             raise fault
-        for item in arguments.items:
-            self.expression(item)
+        _, tool, method = map(str, names)
+        values = [self.expression(item) for item in arguments.items]
 
         def run(frame: Frame) -> Value:
-            raise fault
+            if frame.environment is None or frame.environment.tool is None:
+                raise fault
+            self.step(frame, node)
+            return frame.environment.tool(tool, method, [value(frame) for value in values])
 
         return run
 

@@ -236,6 +236,7 @@ def _whole(text: str, message: str, code: str) -> TemplateError:
     return TemplateError(message, code=code, template=text, start=0, end=len(text))
 
 
+@lru_cache(maxsize=1024)  # a faulty template is parsed by each pass that comes to it
 def _known(name: str) -> str | None:
     if name in FUNCTIONS or name in LAZY:
         return None

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import (
 )
 from prefect.events.worker import EventsWorker
 from prefect.serializers import JSONSerializer
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 from prefect.task_engine import AsyncTaskRunEngine
 from prefect.types._datetime import DateTime, now
 from prefect.utilities.engine import emit_task_run_state_change_event
@@ -202,6 +202,19 @@ class Row:
             state_details=details or StateDetails(),
         )
         self._set(state)
+
+
+def abandon(task_run: TaskRun, message: str, at: datetime) -> None:
+    """Tells the server that nobody runs a task run any more: it is Crashed, since `at`.
+
+    Call it in the flow run that owns the task run.
+    """
+    state: State[Any] = Crashed(message=message, timestamp=at)
+    state.state_details.task_run_id = task_run.id
+    state.state_details.flow_run_id = task_run.flow_run_id
+    task_run.end_time = cast(DateTime, at)
+    before, task_run.state = task_run.state, state
+    emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
 
 
 async def hand_over(seconds: float = 10.0) -> bool:

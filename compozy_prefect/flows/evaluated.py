@@ -79,8 +79,9 @@ async def evaluated(
             if made.failure is not None:
                 raise made.failure
             output = attempt.close(opened, made.raw, more=made.more)
-            mapped = step.outputs is not None and made.view is not None
-            view = made.view(output) if mapped and made.view else made.raw
+            view = made.raw
+            if step.outputs is not None:
+                view = made.view(output) if made.view else None
             state = replace(state, output=redactor.json(plain(output)), view=view)
     except asyncio.CancelledError as stop:
         row.cancelled(walk.run.cancellation.reason or str(stop) or "cancelled")

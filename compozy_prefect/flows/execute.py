@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,13 +32,14 @@ from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts
 from compozy_prefect.flows.branch import Branches
+from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.items import ItemRunner
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
-from compozy_prefect.flows.wait import Signals
+from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
@@ -66,8 +68,9 @@ class WorkflowFailed(RunError):
 class Session:
     """What `flows.run` gives to the flow runs it starts, and what it takes back: `outcome`.
 
-    `start` starts another workflow of the plan, for the signals that one sends. A run that a worker
-    started has no session, and configures itself from the environment.
+    `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
+    this process took over a run that another one had begun. A run that a worker started has no
+    session, and configures itself from the environment.
     """
 
     services: Services
@@ -75,6 +78,7 @@ class Session:
     cancellation: Cancellation = field(default_factory=Cancellation)
     outcome: Outcome | None = None
     start: Start | None = None
+    claimed: datetime | None = None
 
 
 SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)
@@ -109,9 +113,11 @@ async def execute(
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
     execution = _Execution(plan, workflow, flow_context, given, session)
     client = execution.client
-    with _watching(client, flow_run.id, session.cancellation):
+    with _watching(client, flow_run.id, session.cancellation, execution.gate):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
+    if session.claimed is not None:
+        await settle(client, flow_run, session.claimed)
     if not await artifacts.publish(client, flow_run, workflow_id, outcome):
         stop_retrying(client)
     return _state(outcome)
@@ -140,6 +146,8 @@ class _Execution:
         self.session = session
         self.started = time.monotonic()
         self.states: dict[str, TaskState | None] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.failure: Failure | None = None  # the first that decided the status
 
     async def run(self) -> Outcome:
@@ -208,9 +216,10 @@ class _Execution:
             cancellation=cancellation,
             redactor=redactor,
             log=log,
-            branch=Branches(self.workflow.id, runner, cancellation),
+            branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
             wait=Signals(self.client, self.run_id, journal),
-            send=Sender(self.plan, self.run_id, self.session.start),
+            send=Sender(self.plan, self.run_id, self.session.start, journal),
+            gate=self.gate,
             states=self.states,
         )
         return Walk(run, scope, runner(self.run_id))
@@ -314,9 +323,9 @@ def _state(outcome: Outcome) -> Json | State[Any]:
 
 @contextmanager
 def _watching(
-    client: PrefectClient, flow_run_id: UUID, cancellation: Cancellation
+    client: PrefectClient, flow_run_id: UUID, cancellation: Cancellation, gate: asyncio.Event
 ) -> Iterator[None]:
-    """Looks now and then whether somebody asked the server to cancel the run.
+    """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
 
     Nothing else tells an in-process run (prefect-facts.md §9). A short run ends before the first
     look.
@@ -329,6 +338,10 @@ def _watching(
                 state = (await client.read_flow_run(flow_run_id)).state
                 if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                     cancellation.request("cancelled on request")
+                elif is_held(state):
+                    gate.clear()
+                else:
+                    gate.set()
             await asyncio.sleep(WATCH_EVERY)
 
     watcher = asyncio.ensure_future(watch())

@@ -8,6 +8,7 @@ in the storage. The groups have numbers, because storages can read a name and ca
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from uuid import UUID
 
 from prefect.results import ResultStore
@@ -20,7 +21,11 @@ class Journal:
     """The kept results of one execution, by the path of the step that gave them."""
 
     def __init__(self, store: ResultStore, root: UUID) -> None:
-        self._store = store
+        # The store of a flow drops the metadata, without which nothing can be read again, and
+        # remembers what it has written, which `_kept` does.
+        self._store = store.model_copy(
+            update={"metadata_storage": None, "cache_result_in_memory": False}
+        )
         self._root = root
         self._kept: dict[str, Json] = {}
         self._next = 1
@@ -36,6 +41,9 @@ class Journal:
 
     def get(self, where: str) -> Json:
         return self._kept.get(where)
+
+    def items(self) -> Iterable[tuple[str, Json]]:
+        return self._kept.items()
 
     async def keep(self, where: str, value: Json) -> None:
         """Returns when the value is in the storage. Raises RunError when it cannot be."""

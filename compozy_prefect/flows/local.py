@@ -6,19 +6,24 @@ is imported is refused first, then a server is found or started, then the flow r
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.compiler.plan import StepPlan, WorkflowPlan
+from compozy_prefect.errors import CompozyError, UsageError
+from compozy_prefect.flows.executions import Executions, Origin
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
 
 if TYPE_CHECKING:
+    from compozy_prefect.flows.control import Delivered
     from compozy_prefect.flows.observer import Observer
     from compozy_prefect.flows.run import RunResult
     from compozy_prefect.runtime.services import Services
@@ -59,10 +64,100 @@ def run(
 
     from compozy_prefect.flows.run import run_sync
 
-    if not gc.isenabled():  # the command line has it off while modules are imported
+    _collect_garbage()
+    origin = Origin(project.root, env_file, keys_in_files=bool(project.lowered.secrets))
+    return run_sync(
+        project.plan, workflow_id, given, services=services, observer=observer, origin=origin
+    )
+
+
+def resume(
+    execution_id: str,
+    *,
+    offline: bool = False,
+    mocks: Mocks | Mapping[str, Any] | Path | str | None = None,
+    env_file: Path | None = None,
+    observer: Observer | None = None,
+    notify: Notify | None = None,
+) -> RunResult:
+    """Runs on an execution whose process ended before the workflow did, and waits for its end.
+
+    It may have been killed, have failed, have been cancelled or have been waiting; what it had
+    completed is not done again. The plan is the one it began with, also when the files have
+    changed since. `offline` and `mocks` are those it began with unless given; keys are read anew
+    from the environment and the project's `.env`. `execution_id` may be the beginning of one.
+
+    Raises UsageError for an execution that is running, has succeeded or was not started by this
+    user on this machine, and ServerUnavailable. Not for use inside of a running event loop.
+    """
+    executions = Executions.here()
+    id = executions.resolve(execution_id)
+    record = executions.find(id)
+    if record is None:
+        raise UsageError(
+            f"execution {id} was not started by this user on this machine, or there is no such "
+            "one; `compozy runs` lists what there is"
+        )
+    with executions.lease(id):
+        pass  # refused before anything is imported; the one that counts is taken with the run
+    plan = executions.plan_of(record)
+    answers = _mocks(record.mocks if mocks is None else mocks)
+    origin = record.origin if env_file is None else replace(record.origin, env_file=env_file)
+    offline = offline or record.offline
+    env = {**os.environ, **_environment(origin)}
+    workflow = plan.workflows[record.workflow]
+    services = connect(workflow, env, offline=offline, mocks=answers, notify=notify)
+
+    from compozy_prefect.flows.resume import resume_sync
+
+    _collect_garbage()
+    return resume_sync(record, plan, services=services, observer=observer)
+
+
+def signal(
+    execution_id: str, name: str, payload: Any = None, *, notify: Notify | None = None
+) -> Delivered:
+    """Gives a signal to an execution that waits for it, or will.
+
+    Raises UsageError when there is no such execution, or it is over, and ServerUnavailable.
+    """
+    id = Executions.here().resolve(execution_id)
+    reach(notify)
+
+    from compozy_prefect.flows.control import send
+
+    return asyncio.run(send(id, name, {} if payload is None else payload))
+
+
+def _environment(origin: Origin) -> dict[str, str]:
+    """What the files of a project add to the environment, as far as they can be read."""
+    if origin.root is not None and origin.keys_in_files:
+        # Keys stand in the files themselves, and what compiles them knows their names.
+        with suppress(CompozyError, OSError):
+            return dict(compile_project(origin.root, env_file=origin.env_file).env)
+    if origin.env_file is not None:
+        return _dotenv(origin.env_file)
+    file = origin.root / ".env" if origin.root is not None else None
+    return _dotenv(file) if file is not None and file.is_file() else {}
+
+
+def _dotenv(file: Path) -> dict[str, str]:
+    from compozy_prefect.diagnostics import SourceText
+    from compozy_prefect.language.dotenv import read_env
+
+    try:
+        text = file.read_text("utf-8-sig", "replace")
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise UsageError(f"{file} cannot be read: {reason}") from None
+    return read_env(SourceText(file.name, text))[0]
+
+
+def _collect_garbage() -> None:
+    """Turns the collector on, which the command line has off while modules are imported."""
+    if not gc.isenabled():
         gc.freeze()
         gc.enable()
-    return run_sync(project.plan, workflow_id, given, services=services, observer=observer)
 
 
 def refuse(
@@ -92,22 +187,27 @@ def connect(
 
     Prefect reads its settings when it is imported, so this comes before its first import.
     """
-    from compozy_prefect.flows import server
-
     if not offline and any(
         _asks_provider(workflow, step, mocks) for step in workflow.all_steps.values()
     ):
         from compozy_prefect.runtime.llm.providers import warm
 
         warm()  # three seconds of imports, beside those of Prefect
+    reach(notify)
+    from compozy_prefect.runtime.services import Services
+
+    return Services.create(offline=offline, mocks=mocks, env=env)
+
+
+def reach(notify: Notify | None = None) -> None:
+    """Finds or starts a Prefect server, and points this process at it."""
+    from compozy_prefect.flows import server
+
     found = server.ensure(notify=notify)
     server.apply(found)
     _quiet(os.environ)
     if found.managed:
         _loopback(os.environ)
-    from compozy_prefect.runtime.services import Services
-
-    return Services.create(offline=offline, mocks=mocks, env=env)
 
 
 def _quiet(environ: MutableMapping[str, str]) -> None:

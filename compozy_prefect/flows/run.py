@@ -13,11 +13,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 from prefect import Flow
@@ -42,6 +43,7 @@ from compozy_prefect.errors import (
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
 from compozy_prefect.flows.engine import Cancellation, hand_over, own_signals
 from compozy_prefect.flows.execute import SESSION, Session
+from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
@@ -49,6 +51,7 @@ from compozy_prefect.runtime.outcome import (
     CANCELED,
     CANCELED_CODE,
     FAILED,
+    SUCCESS,
     Failure,
     Outcome,
     TaskState,
@@ -59,6 +62,7 @@ from compozy_prefect.runtime.services import Services
 _log = logging.getLogger(__name__)
 
 SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
+TAG = "compozy"  # on every flow run that is started here
 INTERRUPTED = "interrupted"
 INTERRUPTED_CODE = 130  # exit code, design.md
 # Seconds in which a second signal says nothing new: a terminal signals the whole group, and a
@@ -97,6 +101,18 @@ class RunResult:
         }
 
 
+class Opened(NamedTuple):
+    """A flow run that this process has, `input` with the defaults."""
+
+    flow: Flow[..., Any]
+    flow_run: FlowRun
+    input: Json
+
+
+# Gives a flow run to this process; what has to be let go of at the end goes on the stack.
+Open = Callable[[PrefectClient, ExitStack], Awaitable[Opened]]
+
+
 async def run(
     plan: Plan,
     workflow_id: str,
@@ -105,13 +121,14 @@ async def run(
     services: Services,
     observer: Observer | None = None,
     cancellation: Cancellation | None = None,
+    origin: Origin = NOWHERE,
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
-    A workflow that fails gives a result, no exception, and so does one whose server went away.
-    Raises InputInvalid before anything starts when the input breaks the workflow's schema,
-    UsageError for an unknown workflow, and ServerUnavailable when the Prefect server cannot be
-    reached or refuses the run.
+    `origin` is where the environment comes from, for `resume`. A workflow that fails gives a
+    result, no exception, and so does one whose server went away. Raises InputInvalid before
+    anything starts when the input breaks the workflow's schema, UsageError for an unknown
+    workflow, and ServerUnavailable when the Prefect server cannot be reached or refuses the run.
     """
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
@@ -121,36 +138,73 @@ async def run(
             f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
             "with a run; give large data by reference, as a path or a URL"
         )
+
+    async def create(client: PrefectClient, held: ExitStack) -> Opened:
+        flow, flow_run = await _created(client, plan, workflow, given, checked)
+        record = Record(
+            str(flow_run.id),
+            workflow_id,
+            plan.hash,
+            offline=services.offline,
+            mocks=services.mocks.data if services.mocks else None,
+            root=_absolute(origin.root),
+            env_file=_absolute(origin.env_file),
+            keys_in_files=origin.keys_in_files,
+            pid=os.getpid(),
+        )
+        executions = Executions.here()
+        try:
+            executions.begin(record, plan)
+            held.enter_context(executions.lease(record.id))
+        except OSError as fault:  # a run that cannot be resumed is better than none
+            _log.warning("this run cannot be resumed: %s", fault)
+        return Opened(flow, flow_run, checked)
+
     session = Session(services, observer, cancellation or Cancellation())
-    listeners = _Listeners(plan, services)
+    return await carry(plan, workflow_id, create, session, origin)
+
+
+async def carry(
+    plan: Plan, workflow_id: str, open: Open, session: Session, origin: Origin
+) -> RunResult:
+    """Runs the flow run that `open` gives to its end, whoever began it."""
+    listeners = _Listeners(plan, session.services, origin)
     session.start = listeners.start
-    watched = Watched(observer)
+    watched = Watched(session.observer)
     started = time.monotonic()
     api_url = _api_url()
     token = SESSION.set(session)
-    flow_run = None
-    try:
-        async with AsyncExitStack() as stack:
-            client = await _client(stack, api_url)
-            flow, flow_run = await _created(client, plan, workflow, given, checked)
-            watched.tell("run_started", str(flow_run.id), ui_url(flow_run))
-            outcome = _outcome_of(await _finished(flow, flow_run), checked)
-            await listeners.ended()
-    except (httpx.TransportError, PrefectHTTPStatusError) as fault:
-        lost = _unavailable(api_url, fault)
-        if flow_run is None:
-            raise lost from None
-        outcome = Outcome(FAILED, checked, None, Failure(str(lost), SERVER_LOST))
-        if session.outcome is not None:
-            # The tasks have run, but nobody will find that in Prefect.
-            session.outcome = replace(outcome, tasks=session.outcome.tasks)
-    finally:
-        SESSION.reset(token)
-        if not await hand_over():
-            _log.warning("the Prefect server did not take everything that this run had to tell it")
-    outcome = session.outcome or outcome
+    opened: Opened | None = None
+    with ExitStack() as held:
+        try:
+            async with AsyncExitStack() as stack:
+                client = await _client(stack, api_url)
+                opened = await open(client, held)
+                watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
+                state = await _finished(opened.flow, opened.flow_run)
+                outcome = _outcome_of(state, opened.input)
+                await listeners.ended()
+        except (httpx.TransportError, PrefectHTTPStatusError) as fault:
+            lost = _unavailable(api_url, fault)
+            if opened is None:
+                raise lost from None
+            outcome = Outcome(FAILED, opened.input, None, Failure(str(lost), SERVER_LOST))
+            if session.outcome is not None:
+                # The tasks have run, but nobody will find that in Prefect.
+                session.outcome = replace(outcome, tasks=session.outcome.tasks)
+        finally:
+            SESSION.reset(token)
+            if not await hand_over():
+                _log.warning(
+                    "the Prefect server did not take everything that this run had to tell it"
+                )
+        outcome = session.outcome or outcome
+        id = str(opened.flow_run.id)
+        if outcome.status == SUCCESS:
+            with suppress(OSError):
+                Executions.here().succeeded(id)
     result = RunResult(
-        execution_id=str(flow_run.id),
+        execution_id=id,
         workflow_id=workflow_id,
         status=outcome.status,
         input=outcome.input,
@@ -159,7 +213,7 @@ async def run(
         tasks=outcome.tasks,
         usage=outcome.usage,
         duration_seconds=time.monotonic() - started,
-        ui_url=ui_url(flow_run),
+        ui_url=ui_url(opened.flow_run),
     )
     watched.tell("run_finished", result)
     return result
@@ -172,8 +226,24 @@ def run_sync(
     *,
     services: Services,
     observer: Observer | None = None,
+    origin: Origin = NOWHERE,
 ) -> RunResult:
-    """`run` for a process that has no event loop; raises what `run` raises.
+    """`run` for a process that has no event loop; raises what `run` raises."""
+    return interruptible(
+        lambda cancellation: run(
+            plan,
+            workflow_id,
+            input,
+            services=services,
+            observer=observer,
+            cancellation=cancellation,
+            origin=origin,
+        )
+    )
+
+
+def interruptible(work: Callable[[Cancellation], Awaitable[RunResult]]) -> RunResult:
+    """Runs `work` in an event loop of its own.
 
     The first Ctrl-C or SIGTERM cancels the run, which then has the status CANCELED; another, a
     moment later, ends the process at once.
@@ -197,14 +267,7 @@ def run_sync(
                 os._exit(INTERRUPTED_CODE)
 
         with own_signals(), _handled(loop, interrupt):
-            return await run(
-                plan,
-                workflow_id,
-                input,
-                services=services,
-                observer=observer,
-                cancellation=cancellation,
-            )
+            return await work(cancellation)
 
     return asyncio.run(main())
 
@@ -223,11 +286,15 @@ def _plain(input: Mapping[str, Json]) -> dict[str, Json]:
         raise InputInvalid(f"the input is no JSON: {fault.message}") from None
 
 
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path.absolute())
+
+
 class _Listeners:
     """The runs that the signals of a run start: independent of it, in the same process (§3.9)."""
 
-    def __init__(self, plan: Plan, services: Services) -> None:
-        self._plan, self._services = plan, services
+    def __init__(self, plan: Plan, services: Services, origin: Origin) -> None:
+        self._plan, self._services, self._origin = plan, services, origin
         # Outside of the flow run, so that what is started here is no part of it.
         self._context = copy_context()
         self._runs: set[asyncio.Task[None]] = set()
@@ -240,7 +307,8 @@ class _Listeners:
 
     async def _run(self, workflow_id: str, payload: dict[str, Json]) -> None:
         try:
-            await run(self._plan, workflow_id, payload, services=self._services)
+            services, origin = self._services, self._origin
+            await run(self._plan, workflow_id, payload, services=services, origin=origin)
         except CompozyError as fault:
             _log.warning("the signal did not start '%s': %s", workflow_id, fault)
 
@@ -256,6 +324,17 @@ async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:
         return (await stack.enter_async_context(AsyncClientContext.get_or_create())).client
     except RuntimeError as fault:
         # Prefect's own sentence, when nothing listens or the server is of another version.
+        raise _unavailable(api_url, fault) from None
+
+
+@asynccontextmanager
+async def reached() -> AsyncIterator[PrefectClient]:
+    """A client of the server that is configured. Raises ServerUnavailable, also later on."""
+    api_url = _api_url()
+    try:
+        async with AsyncExitStack() as stack:
+            yield await _client(stack, api_url)
+    except (httpx.TransportError, PrefectHTTPStatusError) as fault:
         raise _unavailable(api_url, fault) from None
 
 
@@ -277,7 +356,10 @@ async def _created(
     if types.single(workflow.input_schema):
         stored = {types.parameters(workflow.input_schema)[0].name: given}
     name = run_name(workflow.id, checked)
-    return flow, await client.create_flow_run(flow, name=name, parameters=stored, state=Pending())
+    flow_run = await client.create_flow_run(
+        flow, name=name, parameters=stored, state=Pending(), tags=[TAG]
+    )
+    return flow, flow_run
 
 
 async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:

@@ -17,9 +17,10 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_base_key
 from prefect.logging import get_run_logger
 
-from compozy_prefect.compiler.plan import Json, Plan, StepPlan, TriggerPlan, WorkflowPlan
+from compozy_prefect.compiler.plan import Json, Plan, TriggerPlan, WorkflowPlan
 from compozy_prefect.compiler.starts import STARTS, quoted, signal_event
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
+from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.wait import base_key
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.attempt import Scope
@@ -32,46 +33,48 @@ _MOST = 100_000  # signals of one name in one run
 
 @dataclass(frozen=True)
 class Sender:
-    """What `signal` tasks send: an event, and a run of each workflow that listens."""
+    """What `signal` tasks send: a run of the workflow that listens, and an event that tells of it.
+
+    With `start` that run is begun in this process. Without, as under a worker, the event has the
+    label by which it starts the deployment of that workflow (`compiler.starts`); never both.
+    """
 
     plan: Plan
     run_id: UUID
     start: Start | None
+    journal: Journal
 
     async def __call__(
-        self, scope: Scope, step: StepPlan, name: str, payload: Mapping[str, Json]
+        self, scope: Scope, where: str, name: str, payload: Mapping[str, Json]
     ) -> None:
-        log, given = get_run_logger(), dict(payload)
-        listeners = self._listeners(name)
-        for listener, trigger in listeners:
-            if refused := _refused(listener, trigger, given):
-                log.warning("Signal '%s' does not start '%s': %s", name, listener.id, refused)
-            elif self.start is not None:
-                self.start(listener.id, given)
-            else:
-                self._tell(name, given, {STARTS: quoted(self.plan.project.name)})
-                return
-        if not listeners:
+        """Sends it once: a run that is resumed has sent what its steps before had sent."""
+        if self.journal.get(where) is not None:
+            return
+        log, given, labels = get_run_logger(), dict(payload), dict[str, str]()
+        listener = self._listener(name)
+        if listener is None:
             log.warning("No workflow of the project listens to the signal '%s'", name)
-        self._tell(name, given, {})
-
-    def _listeners(self, name: str) -> list[tuple[WorkflowPlan, TriggerPlan]]:
-        """The workflow that listens to a signal: a project has one at most (§2.7)."""
-        return [
-            (workflow, trigger)
-            for workflow in self.plan.workflows.values()
-            for trigger in workflow.triggers
-            if trigger.webhook is None and trigger.name == name
-        ]
-
-    def _tell(self, name: str, payload: dict[str, Json], labels: dict[str, str]) -> None:
-        """The event of a signal. `labels` say whether it starts a deployment (`compiler.starts`)."""
+        elif refused := _refused(*listener, given):
+            log.warning("Signal '%s' does not start '%s': %s", name, listener[0].id, refused)
+        elif self.start is not None:
+            self.start(listener[0].id, given)
+        else:
+            labels = {STARTS: quoted(self.plan.project.name)}
         event, sender = signal_event(name), str(self.run_id)
         emit_event(
             event=event,
             resource={"prefect.resource.id": event, "compozy.execution": sender, **labels},
-            payload={"name": name, "payload": payload, "sender": sender},
+            payload={"name": name, "payload": given, "sender": sender},
         )
+        await self.journal.keep(where, name)
+
+    def _listener(self, name: str) -> tuple[WorkflowPlan, TriggerPlan] | None:
+        """The workflow that listens to a signal: a project has one at most (§2.7)."""
+        for workflow in self.plan.workflows.values():
+            for trigger in workflow.triggers:
+                if trigger.webhook is None and trigger.name == name:
+                    return workflow, trigger
+        return None
 
 
 def _refused(workflow: WorkflowPlan, trigger: TriggerPlan, payload: dict[str, Json]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import State
 from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Paused, Running
@@ -43,6 +45,24 @@ ANY = {"type": "object", "properties": {}, "additionalProperties": True}
 def base_key(name: str, number: int) -> str:
     """The key of the signal `number`, from 1, of that name."""
     return f"signal-{name}-{number}"
+
+
+HELD = "Held"  # the name of the state of a run that was paused from outside
+_BASE_KEY = re.compile(r"signal-(?P<name>.*)-\d+-response", re.DOTALL)
+
+
+def is_held(state: State[Any] | None) -> bool:
+    """Whether somebody wants a flow run in this state to begin no step."""
+    return state is not None and state.is_paused() and state.name == HELD
+
+
+def awaited(state: State[Any] | None) -> str | None:
+    """The name of the signal that a flow run in this state waits for."""
+    keys = state.state_details.run_input_keyset if state is not None else None
+    if state is None or not state.is_paused() or keys is None:
+        return None
+    match = _BASE_KEY.fullmatch(dict(keys).get("response", ""))
+    return match["name"] if match else None
 
 
 @dataclass
@@ -224,7 +244,7 @@ class _Pausing:
         signals = self._signals
         with suppress(PrefectHTTPStatusError, Pause, Abort):
             state = (await signals.client.read_flow_run(signals.root)).state
-            paused = state is not None and state.is_paused()
+            paused = state is not None and state.is_paused() and not is_held(state)
             if paused and state is not None:
                 keys = state.state_details.run_input_keyset
                 if keys is None or dict(keys) == self._keys:

@@ -49,7 +49,8 @@ class Waiter(Protocol):
 class Run:
     """What all lists of steps of one execution share.
 
-    `states` holds how the steps ended by their path, in the order in which they began.
+    `states` holds how the steps ended by their path, in the order in which they began. No step
+    begins while `gate` is not set.
     """
 
     watched: Watched
@@ -59,6 +60,7 @@ class Run:
     branch: Branch
     wait: Waiter
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
+    gate: asyncio.Event
     states: dict[str, TaskState | None] = field(default_factory=dict)
     visits: dict[str, int] = field(default_factory=dict)
 
@@ -135,6 +137,7 @@ class Walk:
         `id` is its rendered id, where that is not the one of the plan.
         """
         run = self.run
+        await run.gate.wait()
         path = self.prefix + (id or step.id)
         run.visits[path] = visit = run.visits.get(path, 0) + 1
         where = path if visit == 1 else f"{path}#{visit}"

@@ -20,6 +20,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if not wanted or len(wanted) > _MAX_LENGTH:
         return None
     best: str | None = None
+    letters = set(wanted)
     limit = min(max(len(wanted) // 3, 1), _MAX_MISTAKES)
     for candidate in islice(known, _MAX_KNOWN):
         folded = _folded(candidate)
@@ -27,7 +28,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         most = min(limit, len(wanted) - 1, len(folded) - 1)
         if folded == wanted:
             return candidate
-        if most > 0 and len(folded) <= _MAX_LENGTH:
+        # Each letter that the other has not is a mistake: cheaper to see than the distance.
+        alike = most > 0 and len(letters.difference(folded)) <= most
+        if alike and len(folded) <= _MAX_LENGTH:
             distance = _distance(wanted, folded, most)
             if distance is not None:
                 best, limit = candidate, distance - 1

@@ -6,8 +6,10 @@ knows nothing of Prefect: time-outs, retries, persistence and states are around 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from compozy_prefect.compiler.plan import (
@@ -17,6 +19,7 @@ from compozy_prefect.compiler.plan import (
     Json,
     ModelPlan,
     StepPlan,
+    ToolPlan,
     WorkflowPlan,
     pointer,
 )
@@ -29,6 +32,7 @@ from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.services import Services
 
 SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
+MOST_CALLS = 50  # of tools in the prompts of one step
 ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
 
 
@@ -121,7 +125,8 @@ class Attempt:
             action, answer = await self._ask(step.agent, env, environment, given)
             raw, usage = answer.output, answer.usage
         elif step.tool is not None:
-            raw = await self._use(step.tool.tool, env, environment, given)
+            tool = self._scope.workflow.tools[step.tool.tool]
+            raw = await self._use(tool, env, environment, given)
         elif step.type == "aggregate":
             raw = {}
         else:
@@ -205,12 +210,26 @@ class Attempt:
             effective = valid(effective, action.input_schema, what)
         seen = scope.context.for_prompt(step, agent, env=env, action=name, given=effective)
 
+        results: dict[str, Json] = {}
+
         def text(template: str, place: str) -> str:
             return templates.render_text(template, seen, environment, place, scope.spans)
 
-        prompts = [text(action.prompt, at_action + "/prompt")] if action.prompt else []
+        async def prompt(template: str, place: str) -> str:
+            calling = replace(environment, tool=partial(_result, results))
+            while True:
+                try:
+                    return templates.render_text(template, seen, calling, place, scope.spans)
+                except _ToolNeeded as needed:
+                    if len(results) >= MOST_CALLS:
+                        raise RunError(
+                            f"a prompt calls tools more than {MOST_CALLS} times", retryable=False
+                        ) from None
+                    results[needed.key] = await self._method(needed, env, environment, given)
+
+        prompts = [await prompt(action.prompt, at_action + "/prompt")] if action.prompt else []
         if call.prompt:
-            own = text(call.prompt, scope.at(step, "agent", "prompt"))
+            own = await prompt(call.prompt, scope.at(step, "agent", "prompt"))
             prompts.append(f"Additional context:\n{own}" if prompts else own)
         key = None
         if scope.services.asks_a_provider(agent.id, name):
@@ -226,7 +245,7 @@ class Attempt:
                 organization=text(agent.model.organization, at + "/model/organization"),
             ),
             api_key=key,
-            instructions=text(agent.instructions, at + "/instructions"),
+            instructions=await prompt(agent.instructions, at + "/instructions"),
             prompt="\n\n".join(prompts),
             input=effective,
             schema=action.output_schema,
@@ -245,13 +264,33 @@ class Attempt:
         )
         return resolve_key(model, rendered or None, environment.env)
 
-    async def _use(
-        self, id: str, env: Mapping[str, str], environment: Environment, given: Json
+    async def _method(
+        self, call: _ToolNeeded, env: Mapping[str, str], environment: Environment, given: Json
     ) -> Json:
-        """A tool's result; the tool checks its own schemas (language.md §6.1)."""
+        """The result of `.tools.<id>.<method>(…)` (language.md §6.2)."""
+        tool = self._scope.workflow.tools.get(call.tool)
+        if tool is None:
+            known = ", ".join(sorted(self._scope.workflow.tools)) or "none"
+            message = f"there is no tool `{call.tool}`; there are: {known}"
+            raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
+        tool, input = tools.method_call(tool, call.method, call.given)
+        result = await self._use(tool, env, environment, given, input)
+        return result.get("data") if tool.type == "http" and isinstance(result, dict) else result
+
+    async def _use(
+        self,
+        tool: ToolPlan,
+        env: Mapping[str, str],
+        environment: Environment,
+        given: Json,
+        input: dict[str, Json] | None = None,
+    ) -> Json:
+        """A tool's result; the tool checks its own schemas (language.md §6.1).
+
+        `input` is what it is called with, if not with the `with` of the step.
+        """
         scope, step = self._scope, self._step
-        tool = scope.workflow.tools[id]
-        at = pointer("workflows", scope.workflow.id, "tools", id)
+        at = pointer("workflows", scope.workflow.id, "tools", tool.id)
         seen = scope.context.for_step(step, env=env, given=given)
         env, environment = self._layer(tool.env, seen, environment, at + "/env", env)
         seen["env"] = env
@@ -263,7 +302,7 @@ class Attempt:
 
         return await tools.call(
             replace(tool, with_=defaults, env=dict(env)),
-            given,
+            given if input is None else input,
             config=config,
             key=self._key_of_call,
             mocks=scope.services.mocks,
@@ -289,6 +328,23 @@ class Attempt:
             }
             environment = replace(environment, env=env)
         return env, environment
+
+
+class _ToolNeeded(Exception):
+    """A prompt is being rendered and needs the result of a call that has not been made."""
+
+    def __init__(self, key: str, tool: str, method: str, args: list[Json]) -> None:
+        super().__init__(tool, method)
+        self.key, self.tool, self.method, self.given = key, tool, method, args
+
+
+def _result(results: Mapping[str, Json], tool: str, method: str, args: list[object]) -> Json:
+    """What a call gave; equal calls of one attempt are made once."""
+    given = plain(args)
+    key = json.dumps([tool, method, given], sort_keys=True)
+    if key not in results:
+        raise _ToolNeeded(key, tool, method, given)
+    return results[key]
 
 
 def valid(value: Json, schema: Json, what: str) -> Any:

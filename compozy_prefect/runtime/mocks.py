@@ -68,13 +68,20 @@ class _Answers:
 
 
 class Mocks:
-    """The answers of one mocks file. The counters of its lists live as long as this object."""
+    """The answers of one mocks file. The counters of its lists live as long as this object.
+
+    `data` is what the file holds: a resumed run is answered by it again.
+    """
 
     def __init__(
-        self, agents: Mapping[str, Mapping[str, _Answers]], tools: Mapping[str, _Answers]
+        self,
+        agents: Mapping[str, Mapping[str, _Answers]],
+        tools: Mapping[str, _Answers],
+        data: Json = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
+        self.data = data
 
     @classmethod
     def from_file(cls, path: str | Path) -> Mocks:
@@ -100,7 +107,7 @@ class Mocks:
             tool: _answers(answers, source, f"tools.{tool}")
             for tool, answers in _part(root, "tools", source).items()
         }
-        return cls(agents, tools)
+        return cls(agents, tools, root)
 
     def has_agent(self, agent: str, action: str) -> bool:
         actions = self._agents.get(agent, {})

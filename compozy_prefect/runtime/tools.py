@@ -61,6 +61,39 @@ async def call(
     return result
 
 
+def method_call(tool: ToolPlan, method: str, args: list[Json]) -> tuple[ToolPlan, dict[str, Json]]:
+    """The tool and the input of `.tools.<id>.<method>(args…)` (language.md §6.2).
+
+    A tool with the property `action` gets the method there, also one that its `enum` does not
+    list, and the arguments under its other properties in their order.
+    """
+    schema = tool.input_schema if isinstance(tool.input_schema, dict) else {}
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or "action" not in properties:
+        if len(args) == 1 and isinstance(args[0], dict):
+            return tool, args[0]
+        raise ToolFailed(
+            f"tool `{tool.id}` takes one map in a template, since it has no `action`",
+            details={"tool": tool.id},
+            retryable=False,
+        )
+    names = [name for name in properties if name != "action"]
+    if len(args) > len(names):
+        raise ToolFailed(
+            f"`{method}` of tool `{tool.id}` takes {len(names)} arguments: {', '.join(names)}",
+            details={"tool": tool.id},
+            retryable=False,
+        )
+    action = properties["action"]
+    if isinstance(action, dict):
+        action = {key: value for key, value in action.items() if key != "enum"}
+    widened = {**schema, "properties": {**properties, "action": action}}
+    return replace(tool, input_schema=widened), {
+        "action": method,
+        **dict(zip(names, args, strict=False)),
+    }
+
+
 def as_object(result: Json) -> Json:
     """The result rules: an object as it is, null as `{}`, anything else as `{value: …}`."""
     if isinstance(result, dict):

@@ -17,8 +17,11 @@ States = Mapping[str, TaskState]
 
 
 def of_child(state: TaskState) -> Any:
-    """The output of a child, with `output`, `status` and `error` where it has no such keys."""
-    output = state.output if state.view is None else state.view
+    """The output of a child, with `output`, `status` and `error` where it has no such keys.
+
+    One that failed gave nothing, a container too of which some steps had succeeded (§3.4).
+    """
+    output = state.view if state.ok and state.view is not None else state.output
     beside = {
         "output": output,
         "status": state.status,

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from compozy_prefect import compile_project
+from compozy_prefect.flows.signals import deliver
 from tests.support.compozy import Compozy
+from tests.support.prefect_server import Api, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-TICKET = EXAMPLES / "support-ticket"
+TICKET, EXPENSE = EXAMPLES / "support-ticket", EXAMPLES / "expense-approval"
+MARKET = EXAMPLES / "market-report"
 MOCKS = ["--mocks", TICKET / "mocks.yaml"]
+BANK = ["--offline", "--mocks", EXPENSE / "mocks.yaml"]
+CHAIR = ["-i", "employee=Ada", "-i", "purpose=Chair"]
 
 CASES = {
     ("hello-world", "hello-world"): (["-i", "name=Ada", "--offline"], None),
@@ -22,6 +30,36 @@ CASES = {
     ("support-ticket", "digest"): (
         ["-i", 'tickets=[{"team": "b"}, {"team": "a"}, {"team": "b"}]'],
         {"teams": ["a", "b"], "text": "a: 1\nb: 2"},
+    ),
+    ("market-report", "market-report"): (
+        ["--offline", "--mocks", MARKET / "mocks.yaml"],
+        {
+            "companies": [
+                {
+                    "name": "Acme Rockets",
+                    "change": 3.2,
+                    "outlook": "good",
+                    "summary": "It has been to the moon.",
+                },
+                {
+                    "name": "Globex",
+                    "change": -4.1,
+                    "outlook": "bad",
+                    "summary": "Nobody knows why it fell.",
+                },
+            ],
+            "average_change": -0.45,
+            "missing": 1,
+            "of_concern": ["Globex"],
+        },
+    ),
+    ("expense-approval", "expense"): (
+        [*CHAIR, "-i", "amount=20", *BANK],
+        {"approved": True, "by": "the rule for small amounts", "comment": ""},
+    ),
+    ("expense-approval", "payout"): (
+        ["-i", "employee=everybody", *BANK],
+        {"done": "pay", "receipt": "payment-1"},
     ),
 }
 
@@ -46,3 +84,44 @@ def test_a_step_that_is_skipped(compozy: Compozy) -> None:
     assert said.json["output"] == {"team": "product", "sure": False, "page": "none"}
     assert said.json["tasks"]["page"]["output"] == {"skipped": True}
     assert "by_mail" not in said.json["tasks"]
+
+
+def test_a_company_without_a_price_is_left_out(compozy: Compozy) -> None:
+    said = compozy("run", MARKET, "--offline", "--mocks", MARKET / "mocks.yaml", "--json")
+    tasks = said.json["tasks"]
+    assert tasks["companies"]["status"] == "SUCCESS"
+    assert tasks["company-UMBR"]["status"] == "FAILED"
+    assert "no such share" in tasks["company-UMBR"]["error"]["message"]
+    assert "company-INTC" not in tasks
+
+
+async def test_somebody_decides(compozy: Compozy, prefect_server: Api) -> None:
+    process = compozy.start(
+        "run", EXPENSE, "--workflow", "expense", *CHAIR, "-i", "amount=900", *BANK
+    )
+    try:
+        execution = next(line.split()[1] for line in process.stderr if line.startswith("run "))
+        until(
+            lambda: prefect_server.flow_run(execution)["state_type"],
+            lambda state: state == "PAUSED",
+        )
+        async with get_client() as client:
+            await deliver(client, UUID(execution), "decision", {"approved": "perhaps"})
+            answer = {"approved": True, "by": "Grace"}
+            await deliver(client, UUID(execution), "decision", answer)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert json.loads(out) == {"approved": True, "by": "Grace", "comment": ""}
+    found = prefect_server.post("/flow_runs/filter", {"flows": {"name": {"any_": ["payout"]}}})
+    (paid,) = (run for run in found if run["parameters"].get("amount") == 900)
+    assert paid["parameters"] == {"employee": "Ada", "amount": 900, "purpose": "Chair"}
+    assert paid["state_type"] == "COMPLETED"
+
+
+def test_nobody_decides(compozy: Compozy) -> None:
+    given = [*CHAIR, "-i", "amount=900", "-i", "patience=300ms", *BANK]
+    said = compozy("run", EXPENSE, "--workflow", "expense", *given)
+    assert said.code == 0, said.err
+    assert said.json == {"approved": False, "by": "nobody", "comment": "no decision within 300ms"}

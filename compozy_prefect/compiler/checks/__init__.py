@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from compozy_prefect.compiler.checks.arguments import arguments
 from compozy_prefect.compiler.checks.containers import containers
 from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
@@ -28,6 +29,7 @@ from compozy_prefect.compiler.checks.starts import starts
 from compozy_prefect.compiler.checks.support import support
 from compozy_prefect.compiler.checks.templates import templates
 from compozy_prefect.compiler.checks.tools import tools
+from compozy_prefect.compiler.checks.unused import unused
 from compozy_prefect.diagnostics import Diagnostic
 
 Pass = Callable[[Project], Iterator[Diagnostic]]
@@ -39,6 +41,7 @@ PASSES: tuple[Pass, ...] = (
     flow,
     schemas,
     contents,
+    arguments,
     templates,
     order,
     fields,
@@ -52,6 +55,7 @@ PASSES: tuple[Pass, ...] = (
     knowledge,
     tools,
     service,
+    unused,
 )
 
 

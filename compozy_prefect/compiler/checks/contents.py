@@ -1,4 +1,5 @@
-"""What a valid JSON Schema can still get wrong: defaults that break it, references to nothing."""
+"""What a valid JSON Schema can still get wrong: defaults that break it, references to
+nothing, properties that are required and not described."""
 
 from __future__ import annotations
 
@@ -7,13 +8,17 @@ from typing import Any
 
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.schemas import schema_nodes
-from compozy_prefect.diagnostics import Diagnostic, error
+from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Sequence
 
 # Under these stand values, not schemas.
 _VALUES = {"default", "enum", "const", "example", "examples"}
 # Under these stand schemas by name: `properties: {default: …}` is a property.
 _NAMED = {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+
+# With one of these, properties may be described elsewhere.
+_ELSEWHERE = frozenset(("allOf", "anyOf", "oneOf", "if", "$ref", "patternProperties"))
 
 _FITS: dict[str, Any] = {
     "string": str,
@@ -44,6 +49,7 @@ def _schema(node: Node, root: Mapping) -> Iterator[Diagnostic]:
         return
     yield from _default(node)
     yield from _reference(node, root)
+    yield from _required(node)
     for name, value in node.entries.items():
         if name in _NAMED and isinstance(value, Mapping):
             for inner in value.entries.values():
@@ -62,7 +68,7 @@ def _default(node: Mapping) -> Iterator[Diagnostic]:
     kinds = schema.get("type")
     kinds = [kinds] if isinstance(kinds, str) else kinds
     choices = schema.get("enum")
-    if isinstance(kinds, list) and not any(_fits(value, kind) for kind in kinds):
+    if isinstance(kinds, list) and not any(fits(value, kind) for kind in kinds):
         wanted = f"of type {' or '.join(map(str, kinds))}"
     elif isinstance(choices, list) and value not in choices:
         wanted = f"one of {', '.join(map(str, choices))}"
@@ -76,7 +82,23 @@ def _default(node: Mapping) -> Iterator[Diagnostic]:
     )
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _required(node: Mapping) -> Iterator[Diagnostic]:
+    """A property that is required and not described: one of the two names is misspelt."""
+    properties, required = node.get("properties"), node.get("required")
+    if not isinstance(properties, Mapping) or not isinstance(required, Sequence):
+        return
+    if not _ELSEWHERE.isdisjoint(node.entries) or not properties.entries:
+        return
+    for item in required.items:
+        name = item.data()
+        if isinstance(name, str) and name not in properties.entries:
+            near = nearest(name, properties.entries)
+            hint = f"did you mean `{near}`?" if near else f"add `{name}` to `properties`"
+            yield warning("CZ510", f"`{name}` is required and not described", item.span, hint)
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type of JSON Schema."""
     if kind not in _FITS:
         return True  # said by the pass over schemas
     if kind in ("integer", "number") and isinstance(value, bool):

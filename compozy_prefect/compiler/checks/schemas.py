@@ -62,6 +62,11 @@ def schema_nodes(scope: Scope) -> Iterator[Node | None]:
     workflow = scope.workflow
     if workflow.config is not None:
         yield workflow.node.at("config").get("input")  # type: ignore[attr-defined]
+    for trigger in workflow.triggers:
+        yield trigger.node.get("schema")
+        yield from (
+            e.node.get("schema") for e in (trigger.webhook.events if trigger.webhook else ())
+        )
     holders = [workflow]
     if scope.loaded.project is not None:
         holders.append(scope.loaded.project)  # type: ignore[arg-type]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from compozy_prefect.compiler.checks.nouns import is_template, nouns
 from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.servers import address
 from compozy_prefect.diagnostics import Diagnostic, error, warning
-from compozy_prefect.language.models.model import Parameters
+from compozy_prefect.language.models.model import Model, Parameters
 from compozy_prefect.language.models.project import Monitoring, Runtime
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
@@ -39,6 +40,8 @@ def service(project: Project) -> Iterator[Diagnostic]:
                 yield from _path(noun.node.at("metrics", "endpoint"))
             case Parameters():
                 yield from _ranges(noun)
+                if isinstance(noun, Model):
+                    yield from _addresses(noun)
 
 
 def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
@@ -114,6 +117,13 @@ def _path(node: Node | None) -> Iterator[Diagnostic]:
     elif "?" in text:
         hint = f"write `{text.partition('?')[0]}`"
         yield error("CZ325", f"the path `{text}` has a query", node.span, hint)
+
+
+def _addresses(model: Model) -> Iterator[Diagnostic]:
+    for name in ("api_url", "base_url"):
+        url = getattr(model, name)
+        if url:
+            yield from address(model.node.at(name), url, "CZ325")
 
 
 def _ranges(parameters: Parameters) -> Iterator[Diagnostic]:

@@ -201,6 +201,27 @@ def _input(schedule: Schedule, checked: Checked) -> Iterator[Diagnostic]:
         if node is not None and path and str(path[0]) in node.entries:
             span = misfits.head(node.at(*path))
         yield _violation(fault, path, span)
+    if node is not None:
+        yield from _no_parameters(node, schema)
+
+
+def _no_parameters(given: Mapping, schema: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Keys that the schema allows without listing them; Prefect starts no flow with such."""
+    from compozy_prefect.compiler import types
+
+    if types.single(schema) or schema.get("additionalProperties") is False:
+        return
+    known = schema["properties"]
+    for name in given.entries:
+        if name not in known:
+            near = nearest(name, known)
+            yield warning(
+                "CZ322",
+                f"the schedule starts runs without `input.{name}`: the schema of the workflow does "
+                "not list it, so that the flow has no such parameter",
+                given.key_span(name),
+                f"did you mean `{near}`?" if near else f"add `{name}` to the schema",
+            )
 
 
 def _violation(fault: ValidationError, path: list[str | int], span: Span) -> Diagnostic:

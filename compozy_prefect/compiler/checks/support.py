@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
@@ -11,11 +12,9 @@ from compozy_prefect.language.models.base import Noun
 _AGENT = ("tools", "mcps", "memory", "knowledge", "attachments")
 _ACTION = ("attachments",)
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
-_WORKFLOW = ("triggers", "schedule", "mcps", "knowledge_bases", "knowledge")
+_WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
+_TRIGGER = ("webhook",)
 _PROJECT = ("memories", "mcps", "embedders", "vector_dbs", "knowledge_bases")
-_TYPES = frozenset(
-    {"parallel", "collection", "composite", "router", "aggregate", "wait", "signal", "memory"}
-)
 
 
 def support(project: Project) -> Iterator[Diagnostic]:
@@ -24,17 +23,16 @@ def support(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         workflow = checked.scope.workflow
         yield from _unused(workflow, _WORKFLOW)
+        for trigger in workflow.triggers:
+            yield from _unused(trigger, _TRIGGER)
         for task in checked.scope.tasks:
             yield from _unused(task, _TASK)
-            if task.type in _TYPES:
-                stated = task.node.entries.get("type")
+            if task.type == "memory":
                 yield warning(
                     "CZ308",
-                    f"tasks of type `{task.type}` are checked and planned, and not run yet",
-                    stated.span
-                    if stated is not None and stated.data()
-                    else task.node.at("id").span,
-                    "it runs `basic` tasks; the other types are on their way",
+                    "tasks of type `memory` are checked and planned, and fail when they are run",
+                    place(task, "type", "id"),
+                    "this version has no store for memories; the other eight types run",
                 )
         for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from compozy_prefect.compiler.checks.nouns import nouns
 from compozy_prefect.compiler.checks.project import Checked, Project
-from compozy_prefect.compiler.places import ANYWHERE, Place, of_tool, places
+from compozy_prefect.compiler.places import ANYWHERE, RESOURCES, Place, of_resource, of_tool, places
 from compozy_prefect.compiler.variables import TASK_FIELDS, VARIABLES, WORKFLOW_FIELDS
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.errors import TemplateError
@@ -39,6 +40,9 @@ def templates(project: Project) -> Iterator[Diagnostic]:
         for tool in checked.scope.tools_used:
             for place in of_tool(tool):
                 yield from judge.place(place)
+    for noun in nouns(project, *RESOURCES) if project.workflows else ():
+        for place in of_resource(noun):
+            yield from _Judge(project.workflows[0]).place(place)
 
 
 class _Judge:

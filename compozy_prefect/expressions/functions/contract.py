@@ -49,6 +49,8 @@ class Environment:
     """The project's environment, never that of the process."""
     validate_schema: Callable[[object, str], object] | None = None
     """Value and schema id to the validated value; raises what the run should see."""
+    tool: Callable[[str, str, list[object]], object] | None = None
+    """Tool, method and arguments to the result; None where templates cannot call tools."""
 
 
 class Function(NamedTuple):
