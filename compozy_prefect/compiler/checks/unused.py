@@ -21,18 +21,17 @@ from compozy_prefect.expressions import parse, parse_condition
 from compozy_prefect.language.models.agent import Action, Agent
 from compozy_prefect.language.models.base import Noun, Selector
 from compozy_prefect.language.models.knowledge import Knowledge
-from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import BasicTask, MemoryTask, Task
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.nodes import Mapping, Node, Sequence
 
+# Models are left out: a list of them is a catalogue to choose from.
 _KINDS = {
     "agents": "agent",
     "tools": "tool",
     "schemas": "schema",
     "mcps": "MCP server",
     "memories": "memory",
-    "models": "model",
     "knowledge_bases": "knowledge base",
 }
 # Built-in tools that reach agents by names which are only known when they run.
@@ -74,9 +73,7 @@ def unused(project: Project) -> Iterator[Diagnostic]:
 
 def _unused(word: str, noun: Noun) -> Diagnostic:
     name = getattr(noun, "id", None)
-    if isinstance(noun, Model) and not name:
-        name = f"{noun.provider}:{noun.model}"
-    node = noun.node.get("id") or noun.node.get("model") or noun.node.get("url") or noun.node
+    node = noun.node.get("id") or noun.node.get("url") or noun.node
     called = f"the {word} `{name}`" if name else f"this {word}"
     return warning(
         "CZ218", f"nothing refers to {called}", node.span, "remove it, or name it where it is meant"
@@ -116,8 +113,6 @@ class _Uses:
         """All that a workflow names."""
         scope = checked.scope
         workflow = scope.workflow
-        if scope.default_model is not None:
-            self.add(scope.default_model)
         self._schemas(scope, workflow.config.input if workflow.config else None)
         self.knowledge(workflow.knowledge, scope)
         for trigger in workflow.triggers:
@@ -149,18 +144,11 @@ class _Uses:
                     self.asked.add(_place(action))
         elif task.agent is not None or task.action:
             self.unclear.add("agents")
-        if isinstance(task.model_config, Model):
-            self.add(task.model_config)
         self._offered(task, scope)
         if task.tool is not None:
             self._tool(task.tool, scope)
 
     def _agent(self, agent: Agent, scope: Scope) -> None:
-        model = scope.model_of(agent)
-        if model is not None:
-            self.add(model)
-        else:
-            self.unclear.add("models")
         self._offered(agent, scope)
         self.knowledge(agent.knowledge, scope)
         for action in agent.actions:
