@@ -219,10 +219,22 @@ class Compiler(ExpressionCompiler):
 
         def run(frame: Frame, out: list[str]) -> object:
             items = items_of(frame)
+            outer = frame.dot
+            # Most loops are over a short list and name neither its items nor their places: all
+            # passes are paid for at once.
+            if item_slot is None and type(items) is list and items:
+                frame.steps += len(items)
+                if frame.steps <= MAX_STEPS:
+                    for item in items:
+                        frame.dot = item
+                        if body(frame, out) is BREAK:
+                            break
+                    frame.dot = outer
+                    return None
+                frame.steps -= len(items)
             pairs = self._pairs(node, items, frame)
             if pairs is None:
                 return otherwise(frame, out)
-            outer = frame.dot
             for key, item in pairs:
                 frame.steps += 1
                 if frame.steps > MAX_STEPS:
