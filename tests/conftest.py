@@ -1,5 +1,14 @@
+"""The fixtures that several folders share.
+
+Here and in no other conftest: a fixture that is imported twice is two fixtures, and the server of
+the session then is two servers, the later of which takes the environment of the process.
+"""
+
 from __future__ import annotations
 
+from tests.support.compozy import compozy
+from tests.support.effects import effects
+from tests.support.model_server import model_server
 from tests.support.prefect_server import prefect_server
 
-__all__ = ["prefect_server"]
+__all__ = ["compozy", "effects", "model_server", "prefect_server"]

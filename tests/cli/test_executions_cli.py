@@ -12,11 +12,9 @@ from typing import Any
 import pytest
 
 from compozy_prefect.cli import main
-from tests.support.compozy import Compozy, compozy
-from tests.support.effects import Effects, effects
-from tests.support.prefect_server import Api, prefect_server, until
-
-__all__ = ["compozy", "effects", "prefect_server"]
+from tests.support.compozy import Compozy
+from tests.support.effects import Effects
+from tests.support.prefect_server import Api, until
 
 Captured = pytest.CaptureFixture[str]
 NOBODY = "0f8c3f6e-0000-4000-8000-000000000001"
@@ -91,11 +89,16 @@ def test_a_live_one_is_held_signalled_and_seen(
         {"ok": True},
         False,
     )
-    assert [(t["id"], t["type"], t["status"], t["attempts"]) for t in story["tasks"]] == [
+    expected = [
         ("one", "basic", "SUCCESS", 1),
         ("two", "basic", "SUCCESS", 1),
         ("wait", "wait", "SUCCESS", 1),
     ]
+    # The server takes a moment to take in what the process told it last.
+    until(
+        lambda: [(t["id"], t["type"], t["status"], t["attempts"]) for t in live.story()["tasks"]],
+        expected.__eq__,
+    )
     listed = json.loads(live("runs", "--limit", "1", "--json").out)
     assert [(one["execution_id"], one["workflow_id"]) for one in listed] == [(live.id, "live")]
     head, line = live("runs", "--limit", "1").out.splitlines()

@@ -26,12 +26,10 @@ from compozy_prefect.flows.resume import resume
 from compozy_prefect.flows.run import run
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
-from tests.support.compozy import Compozy, compozy
-from tests.support.effects import Effects, effects
+from tests.support.compozy import Compozy
+from tests.support.effects import Effects
 from tests.support.plans import plan, step
 from tests.support.prefect_server import Api, until
-
-__all__ = ["compozy", "effects"]
 
 OPEN = ("RUNNING", "PENDING", "SCHEDULED", "PAUSED")
 Killed = Callable[[], str]
