@@ -281,8 +281,18 @@ def _number(value: Json) -> int | float | None:
         return None
 
 
+# A repeated group, or two repetitions without a bound: what Python's engine can take for ever over.
+_MAY_RUN_AWAY = re.compile(r"\)[*+{]|[*+].*[*+]")
+
+
 def _compiles(pattern: str) -> bool:
-    """Whether both engines take a pattern: pydantic's checks arguments, Python's the schema."""
+    """Whether both engines take a pattern: pydantic's checks arguments, Python's the schema.
+
+    Prefect's server runs the schema's on its event loop, without a bound; a pattern that may run
+    away is left to our own check of the input.
+    """
+    if _MAY_RUN_AWAY.search(pattern):
+        return False
     try:
         with warnings.catch_warnings(action="ignore"):  # of sets that look nested
             re.compile(pattern)

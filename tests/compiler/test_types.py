@@ -289,3 +289,20 @@ def test_a_literal_evaluates_to_its_value(value: Any) -> None:
     text = types.literal(value)
     assert "\n" not in text
     assert eval(text, {}) == value
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [
+        ("^[a-z]+$", True),
+        ("^[A-Z]{2}-x$", True),
+        ("^(a+)+$", False),
+        ("(a|aa)+$", False),
+        ("^a*a*b$", False),
+    ],
+)
+def test_a_pattern_that_may_run_away_is_not_given_to_prefect(pattern: str, kept: bool) -> None:
+    """Its server checks parameters with Python's engine, which nothing can interrupt."""
+    schema = {"type": "object", "properties": {"x": {"type": "string", "pattern": pattern}}}
+    (item,) = types.parameters(schema)
+    assert ("pattern" in item.source) is kept
