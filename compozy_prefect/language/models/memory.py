@@ -4,17 +4,6 @@ from typing import Any, Literal
 
 from compozy_prefect.language.models.base import Noun, Seconds, field
 
-FLUSHING = (
-    "simple_fifo",
-    "lru",
-    "token_aware_lru",
-    "hybrid_summary",
-    "fifo",
-    "token_count",
-    "message_count",
-    "time_based",
-)
-
 
 class TokenAllocation(Noun):
     """How the token budget is divided; the parts add up to 1."""
