@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from compozy_prefect.compiler.canonical import canonical, to_json
 from compozy_prefect.compiler.contract import input_changes, output_changes
 from compozy_prefect.compiler.difference import Change, differences, outcome
 from compozy_prefect.compiler.graph import links
-from compozy_prefect.compiler.plan import Plan, StepPlan, WorkflowPlan, canonical, to_json, walk
+from compozy_prefect.compiler.plan import Plan, StepPlan, WorkflowPlan, walk
 
 _DEFINITIONS = {"agents": "agent", "tools": "tool", "mcps": "MCP server", "memories": "memory"}
 _WHOLE = ("name", "version", "description", "env", "triggers", "schedule", "knowledge", "schemas")

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache, cached_property
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+# `Json` is what plans hold: whoever reads plans finds it here.
+from compozy_prefect.compiler.canonical import Json as Json
+from compozy_prefect.compiler.canonical import canonical, from_json, to_json
 
 FORMAT = 1
 
-Json = Any  # null, bool, int, float, str, list, dict with str keys; never changed after lowering
 Position = tuple[str, int, int, int, int]  # file, line, column, end line, end column; from 1
 
 
@@ -467,7 +468,7 @@ def loads(text: str) -> Plan:
         raise ValueError(f"not a plan of format {FORMAT}")
     stated = data.pop("hash", None)
     try:
-        plan = typing.cast(Plan, _from_json(Plan, data))
+        plan = typing.cast(Plan, from_json(Plan, data))
     except (TypeError, AttributeError) as fault:
         raise ValueError(f"not a plan of format {FORMAT}: {fault}") from fault
     if stated != plan.hash:
@@ -478,62 +479,3 @@ def loads(text: str) -> Plan:
 def pointer(*keys: str | int) -> str:
     """An RFC 6901 JSON pointer into the plan, for `Plan.spans`."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
-
-
-def canonical(value: Json) -> bytes:
-    """JSON with sorted keys and no spaces, in UTF-8."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8", "surrogatepass")
-
-
-def to_json(value: Any) -> Json:
-    """Dataclasses as objects without the fields that stand at their default."""
-    if is_dataclass(value):
-        out = {}
-        for name, key, default, _ in _layout(typing.cast(type, type(value))):
-            item = getattr(value, name)
-            if item != default or type(item) is not type(default):
-                out[key] = to_json(item)
-        return out
-    if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    return value
-
-
-@cache
-def _layout(cls: type) -> tuple[tuple[str, str, Any, Any], ...]:
-    """Of each field: attribute, JSON key (`with_` is `with`), default, type."""
-    hints = typing.get_type_hints(cls)
-    out = []
-    for item in fields(cls):
-        default = item.default
-        if item.default_factory is not MISSING:
-            default = item.default_factory()
-        out.append((item.name, item.name.rstrip("_"), default, hints[item.name]))
-    return tuple(out)
-
-
-def _from_json(kind: Any, data: Json) -> Any:
-    if is_dataclass(kind):
-        values = {}
-        for name, key, _, hint in _layout(typing.cast(type, kind)):
-            if key in data:
-                values[name] = _from_json(hint, data[key])
-        return typing.cast(type, kind)(**values)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if data is None:
-        return None
-    if origin is types.UnionType:
-        return _from_json(next(a for a in args if a is not type(None)), data)
-    if origin is dict and is_dataclass(args[1]):
-        return {key: _from_json(args[1], item) for key, item in data.items()}
-    if origin is dict and typing.get_origin(args[1]) is tuple:
-        return {key: tuple(item) for key, item in data.items()}
-    if origin is tuple:
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_from_json(args[0], item) for item in data)
-        return tuple(data)
-    return data

@@ -38,7 +38,6 @@ from compozy_prefect.language.names import nearest
 
 MAX_TEMPLATE_DEPTH = 40
 
-Pairs = Iterable[tuple[Value, Value]]
 # Returns None, or BREAK or CONTINUE of the loop around it.
 Statement = Callable[[Frame, list[str]], object]
 BREAK, CONTINUE = object(), object()

@@ -57,8 +57,8 @@ async def _contents(walk: Walk, instance: Instance, opened: Opened) -> Made:
         _unit(inside, step, child, child.id, [order.index(n) for n in child.needs if n in order])
         for child in children
     ]
-    states = await _fan(walk, instance, units)
-    return _gathered(inside, instance, {state.id: state for state in states})
+    states, first = await _fan(walk, instance, units)
+    return _gathered(inside, instance, {state.id: state for state in states}, first)
 
 
 def _forget(walk: Walk, path: str) -> None:
@@ -68,7 +68,10 @@ def _forget(walk: Walk, path: str) -> None:
             del walk.run.states[known]
 
 
-async def _fan(walk: Walk, instance: Instance, units: list[Unit]) -> list[TaskState]:
+async def _fan(
+    walk: Walk, instance: Instance, units: list[Unit]
+) -> tuple[list[TaskState], TaskState | None]:
+    """How the units ended, and the one of them that ended first."""
     step = instance.step
     assert step.fan is not None
     work = FanOut(
@@ -78,7 +81,7 @@ async def _fan(walk: Walk, instance: Instance, units: list[Unit]) -> list[TaskSt
         limit=step.fan.max_workers,
         sequential=step.collection is not None and step.collection.sequential,
     )
-    return await work.run(mapped=not walk.apart)
+    return await work.run(mapped=not walk.apart), work.first
 
 
 def _unit(
@@ -134,7 +137,7 @@ async def _collection(walk: Walk, inside: Walk, instance: Instance, opened: Open
             units.append(_unit(of, step, child, id, needs))
     if step.collection.sequential:
         units = [replace(unit, run=_noted(inside, unit)) for unit in units]
-    states = await _fan(walk, instance, units)
+    states, first_ended = await _fan(walk, instance, units)
     by_id = {state.id: state for state in states}
     for state in states:
         inside.scope.context.record(state)
@@ -143,7 +146,7 @@ async def _collection(walk: Walk, inside: Walk, instance: Instance, opened: Open
         shown = [views.of_child(by_id[id]) if id in by_id else None for id in row]
         outputs.append(shown[0] if step.collection.single else dict(zip(order, shown, strict=True)))
     raw = views.of_items(outputs, by_id, step.fan.strategy, given.skipped)
-    return _made(inside, instance, by_id, raw)
+    return _made(inside, instance, by_id, raw, first_ended)
 
 
 def _noted(inside: Walk, unit: Unit) -> Any:
@@ -171,17 +174,28 @@ def _id(child: StepPlan, item: Item, scope: Scope, taken: set[str]) -> str:
     return id
 
 
-def _gathered(inside: Walk, instance: Instance, states: dict[str, TaskState]) -> Made:
+def _gathered(
+    inside: Walk,
+    instance: Instance,
+    states: dict[str, TaskState],
+    first: TaskState | None = None,
+) -> Made:
     assert instance.step.fan is not None
     raw = views.of_children(states, instance.step.fan.strategy)
-    return _made(inside, instance, states, raw)
+    return _made(inside, instance, states, raw, first)
 
 
-def _made(inside: Walk, instance: Instance, by_id: dict[str, TaskState], raw: Any) -> Made:
+def _made(
+    inside: Walk,
+    instance: Instance,
+    by_id: dict[str, TaskState],
+    raw: Any,
+    first_ended: TaskState | None,
+) -> Made:
     """What a container gives; its failure is that of the first step that failed."""
     assert instance.step.fan is not None
     failure = None
-    if not succeeded(list(by_id.values()), instance.step.fan.strategy):
+    if not succeeded(list(by_id.values()), instance.step.fan.strategy, first_ended):
         first = next((s for s in by_id.values() if s.status in (FAILED, TIMED_OUT)), None)
         if first is not None and first.error is not None:
             failure = RunError(

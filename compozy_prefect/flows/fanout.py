@@ -53,6 +53,7 @@ class FanOut:
         self._news: asyncio.Queue[int] = asyncio.Queue()
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop: str | None = None
+        self.first: TaskState | None = None  # the unit that ended before all others
 
     async def run(self, *, mapped: bool) -> list[TaskState]:
         """The states of all units, in their order; of those not needed any more, too."""
@@ -152,14 +153,18 @@ class FanOut:
         finally:
             self._running.pop(index, None)
         self._states[index] = state
+        self.first = self.first or state
         self._ended[index].set()
         self._news.put_nowait(index)
 
 
-def succeeded(states: Sequence[TaskState], strategy: str) -> bool:
-    """Whether a container whose steps ended like this has succeeded (language.md §3.3)."""
+def succeeded(states: Sequence[TaskState], strategy: str, first: TaskState | None) -> bool:
+    """Whether a container whose steps ended like this has succeeded (language.md §3.3).
+
+    `first` is the one that ended before all others, which decides under `wait_first`.
+    """
     if strategy == "wait_first":
-        return any(state.ok for state in states)
+        return first is None or first.ok
     if strategy in ("best_effort", "race", "wait_any"):
         return any(state.ok for state in states) or not states
     return all(state.ok for state in states)

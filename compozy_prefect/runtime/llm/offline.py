@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compozy_prefect.compiler.plan import canonical
+from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelRequest, Usage
 from compozy_prefect.runtime.llm.samples import sample, texts_of
 

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from compozy_prefect.compiler.plan import Json, canonical
+from compozy_prefect.compiler.canonical import Json, canonical
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.llm.patterns import matching
 
