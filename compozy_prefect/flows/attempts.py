@@ -1,20 +1,15 @@
-"""A step at its place in a run → its attempts, whoever repeats and keeps them.
+"""A step at its place in a run → what one attempt gives, and how it fails.
 
-Prefect's engine does so for the steps that run one after another, our own for those in a fan-out:
-what an attempt gives, how it fails and under which key it is kept is the same for both.
+Who repeats the attempts, keeps their results and shows them is `flows.steps`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-from urllib.parse import quote
 from uuid import UUID
 
 from compozy_prefect.compiler.plan import Json, StepPlan
@@ -25,8 +20,6 @@ from compozy_prefect.runtime.outcome import FAILED, SUCCESS, TIMED_OUT, Failure,
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.templates import nearest_place
 
-_LONGEST = 100  # characters of an id in a file name; longer ones are cut and told apart by a hash
-
 
 @dataclass(frozen=True, slots=True)
 class Instance:
@@ -34,51 +27,14 @@ class Instance:
 
     `id` is its rendered id. `where` is the path of ids that leads to it, with a number for each
     visit after the first: no two instances of a run share it. `parent` is that of its container.
+    `after` are the task runs that it comes after.
     """
 
     step: StepPlan
     id: str
     where: str
     parent: str | None = None
-
-
-class Leaf(Protocol):
-    """What runs one step that has no steps in it.
-
-    `given` is what the transition to the step lays over its `with`. A step that completed in an
-    earlier process does not run again: its kept result is read. Raises CancelledError when the
-    run, or the fan-out around it, is cancelled. `flow_run` owns the task runs, and `apart` runs
-    the steps of a fan-out in it.
-    """
-
-    @property
-    def flow_run(self) -> UUID: ...
-
-    @property
-    def apart(self) -> Leaf: ...
-
-    async def run(
-        self, instance: Instance, scope: Scope, given: Mapping[str, Json]
-    ) -> TaskState: ...
-
-
-def result_key(root: UUID, where: str) -> str:
-    """The key of a persisted result: the root flow run and the full path of the step.
-
-    Storage may be a file system, so each id becomes a harmless file name. Two steps never share
-    a key, not even two with equal inputs, both of which must run.
-    """
-    return "/".join([str(root), *map(_file_name, where.split("/"))])
-
-
-def _file_name(id: str) -> str:
-    name = quote(id.encode("utf-8", "surrogatepass"), safe="")
-    if not name.strip("."):
-        name = name.replace(".", "%2E")
-    if len(name) > _LONGEST:
-        digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
-        name = f"{name[:_LONGEST]}~{digest[:16]}"
-    return name
+    after: tuple[UUID, ...] = ()
 
 
 def retryable(error: object, non_retryable: tuple[str, ...]) -> bool:
@@ -109,7 +65,7 @@ class Attempts:
         self._given = given
         self._redactor = redactor
 
-    async def once(self, number: int, log: logging.Logger | logging.LoggerAdapter[Any]) -> Json:
+    async def once(self, number: int, log: engine.Log) -> Json:
         step, redactor = self._instance.step, self._redactor
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)

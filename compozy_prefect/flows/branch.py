@@ -17,10 +17,10 @@ from prefect.exceptions import CancelledRun
 from prefect.flow_engine import run_flow_async
 from prefect.states import Cancelled, Completed, Failed
 
-from compozy_prefect.flows.attempts import Leaf
 from compozy_prefect.flows.claim import claim
 from compozy_prefect.flows.engine import RESULTS, Cancellation
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.walk import Ended
 
 _REFUSED = re.compile(r"[/%&><{}]")  # in the names of flows
@@ -28,16 +28,16 @@ _REFUSED = re.compile(r"[/%&><{}]")  # in the names of flows
 
 @dataclass(frozen=True)
 class Branches:
-    """Starts the branches of one execution. `leaf` gives what runs the steps of a flow run."""
+    """Starts the branches of one execution. `runner` gives what runs the steps of a flow run."""
 
     workflow: str
-    leaf: Callable[[UUID], Leaf]
+    runner: Callable[[UUID], StepRunner]
     cancellation: Cancellation
     client: PrefectClient
     journal: Journal
 
     async def __call__(
-        self, name: str, where: str, body: Callable[[Leaf], Awaitable[Ended]]
+        self, name: str, where: str, body: Callable[[StepRunner], Awaitable[Ended]]
     ) -> Ended:
         """Runs `body` in a flow run called `name`; cancelling the one around it cancels it.
 
@@ -55,7 +55,7 @@ class Branches:
             if before is None:
                 await self.journal.keep(known, str(context.flow_run.id))
             try:
-                ended.append(await body(self.leaf(context.flow_run.id)))
+                ended.append(await body(self.runner(context.flow_run.id)))
             except asyncio.CancelledError:
                 if self.cancellation.reason is None:
                     raise

@@ -12,7 +12,7 @@ from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.attempts import Instance
 from compozy_prefect.flows.collection import Item, items_of
-from compozy_prefect.flows.evaluated import Made, canceled, evaluated, row_of
+from compozy_prefect.flows.evaluated import Made, canceled, evaluated
 from compozy_prefect.flows.fanout import FanOut, Unit, succeeded
 from compozy_prefect.runtime import templates, views
 from compozy_prefect.runtime.attempt import Opened, Scope
@@ -52,11 +52,7 @@ async def _contents(walk: Walk, instance: Instance, opened: Opened) -> Made:
     if step.collection is not None:
         return await _collection(walk, inside, instance, opened)
     children = [child for child in step.steps if not child.role]
-    order = [child.id for child in children]
-    units = [
-        _unit(inside, step, child, child.id, [order.index(n) for n in child.needs if n in order])
-        for child in children
-    ]
+    units = _units(inside, step, children, [child.id for child in children])
     states, first = await _fan(walk, instance, units)
     return _gathered(inside, instance, {state.id: state for state in states}, first)
 
@@ -84,14 +80,34 @@ async def _fan(
     return await work.run(mapped=not walk.apart), work.first
 
 
+def _units(
+    inside: Walk, container: StepPlan, children: list[StepPlan], ids: list[str], first: int = 0
+) -> list[Unit]:
+    """The steps of a fan-out, each of which waits for those that it reads (§3.3).
+
+    `ids` are their rendered ids, `first` is the position of the first one in the fan-out.
+    """
+    at = {child.id: index for index, child in enumerate(children)}
+    units: list[Unit] = []
+    for child, id in zip(children, ids, strict=True):
+        needs = [at[needed] for needed in child.needs if needed in at]
+        after = [ids[needed] for needed in needs]
+        units.append(_unit(inside, container, child, id, [first + n for n in needs], after))
+    return units
+
+
 def _unit(
-    inside: Walk, container: StepPlan, child: StepPlan, id: str, needs: Sequence[int]
+    inside: Walk,
+    container: StepPlan,
+    child: StepPlan,
+    id: str,
+    needs: Sequence[int],
+    after: Sequence[str],
 ) -> Unit:
-    """A step of a fan-out, which waits for those that it reads (§3.3)."""
     beside = {one.id: one for one in container.steps}
 
     async def run() -> TaskState:
-        state, decided = await inside.step(child, {}, beside, id=id)
+        state, decided = await inside.step(child, {}, beside, id=id, after=after)
         if decided is child:
             return state
         # A router has failed here when what it chose has.
@@ -106,7 +122,7 @@ def _unit(
         path = inside.prefix + id
         instance = Instance(child, id, path, inside.parent)
         if inside.run.states.get(path) is None:  # it never began
-            row_of(inside, instance).cancelled(reason)
+            inside.runner.row(instance, inside.scope).cancelled(reason)
         state = inside.run.states[path] = canceled(instance, reason)
         return state
 
@@ -131,10 +147,7 @@ async def _collection(walk: Walk, inside: Walk, instance: Instance, opened: Open
         of = replace(inside, scope=replace(inside.scope, context=context))
         row = [_id(child, item, of.scope, taken) for child in of_item]
         ids.append(row)
-        first = len(units)
-        for child, id in zip(of_item, row, strict=True):
-            needs = [first + order.index(needed) for needed in child.needs if needed in order]
-            units.append(_unit(of, step, child, id, needs))
+        units += _units(of, step, of_item, row, first=len(units))
     if step.collection.sequential:
         units = [replace(unit, run=_noted(inside, unit)) for unit in units]
     states, first_ended = await _fan(walk, instance, units)

@@ -1,25 +1,23 @@
 """The seam to those parts of Prefect that are no documented API; nothing else here touches them.
 
-Written against Prefect 3.8.8 and held by tests/flows: a task run with an id of our choosing, a
-cancelled one that shows as Cancelled, the hand-over of queued events and logs, and SIGTERM.
+Written against Prefect 3.8.8 and held by tests/flows: task runs that the server is told of by
+events, their log lines, the hand-over of queued events and logs, and SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
-from prefect import Task, flow_engine
+from prefect import flow_engine
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import (
-    RunInput,
     State,
     StateDetails,
     StateType,
@@ -27,9 +25,9 @@ from prefect.client.schemas.objects import (
     TaskRunResult,
 )
 from prefect.events.worker import EventsWorker
+from prefect.logging.loggers import PrefectLogAdapter
 from prefect.serializers import JSONSerializer
-from prefect.states import Cancelled, Crashed
-from prefect.task_engine import AsyncTaskRunEngine
+from prefect.states import Crashed
 from prefect.types._datetime import DateTime, now
 from prefect.utilities.engine import emit_task_run_state_change_event
 
@@ -41,7 +39,9 @@ _T = TypeVar("_T")
 # data beside it. Results hold what models and users wrote, so nothing is decoded but JSON.
 RESULTS = JSONSerializer(object_decoder=None)
 
-DELAYS = 50  # Prefect refuses a longer list of retry delays, and repeats the last of a shorter one
+_TOLD_AFTER = 0.1  # seconds after which the server is told that a step runs
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
 class StepTimeout(TimeoutError):
@@ -84,90 +84,56 @@ class Cancellation:
             self._body = None
 
 
-@dataclass
-class _StepEngine(AsyncTaskRunEngine[Any, Any]):
-    """Prefect's engine, in which a cancelled step is Cancelled rather than Crashed.
-
-    Returning a `Cancelled` state from the task would not do: Prefect commits what a task returns
-    under its key, and a resumed run would take the cancelled step for a finished one.
-    """
-
-    cancellation: Cancellation | None = None
-
-    async def handle_crash(self, exc: BaseException) -> None:
-        reason = self.cancellation.reason if self.cancellation else None
-        if reason is None or not isinstance(exc, asyncio.CancelledError):
-            await super().handle_crash(exc)
-            return
-        await self.set_state(Cancelled(message=reason), force=True)
-        self._raised = exc
-
-
-async def run_task(
-    task: Task[Any, Any], task_run_id: UUID, after: UUID | None, cancellation: Cancellation
-) -> Any:
-    """The result of `task`, run as the task run `task_run_id`; raises what its last attempt raised.
-
-    A fixed id keeps one row a step when a run is resumed. `after` is the task run before it, and
-    draws the edge between the two in the UI; the task's function must take it as a parameter.
-    This is `prefect.task_engine.run_task_async` with our engine in it.
-    """
-    edge: set[RunInput] = {TaskRunResult(id=after)} if after is not None else set()
-    engine = _StepEngine(task=task, parameters={"after": None}, cancellation=cancellation)
-    async with engine.start(task_run_id=task_run_id, dependencies={"after": edge}):
-        while engine.is_running():
-            await engine.wait_until_ready()
-            async with (
-                engine.asset_context(),
-                engine.run_context(),
-                engine.transaction_context() as transaction,
-            ):
-                await engine.call_task_fn(transaction)
-    return await engine.result()
+def row_id(flow_run: UUID, where: str) -> UUID:
+    """The id of the task run that shows the step at `where` in a flow run."""
+    return uuid5(flow_run, where)
 
 
 class Row:
     """A task run that the server is told of by events alone, as Prefect's engine does.
 
-    A container, and each step of a fan-out, is one: they show like any other task run, at a fifth
-    of the cost (prefect-facts.md §3c). The id is fixed by the flow run and the path, so that a
-    resumed run shows each step once.
+    The id is fixed by the flow run and the path, so that a resumed run shows each step once.
+    `after` are the task runs before it, and draw the edges in the UI. That a step runs is told
+    when it has run for a moment: of most steps the server hears once, which halves what it has to
+    do for a large fan-out.
     """
 
-    def __init__(self, flow_run: UUID, where: str, name: str, task_key: str) -> None:
-        self.id = uuid5(flow_run, where)
+    def __init__(
+        self, flow_run: UUID, where: str, name: str, task_key: str, after: Iterable[UUID] = ()
+    ) -> None:
+        self.id = row_id(flow_run, where)
+        edges = [TaskRunResult(id=id) for id in after]
         self._run = TaskRun(
-            id=self.id, flow_run_id=flow_run, name=name, task_key=task_key, dynamic_key=where
+            id=self.id,
+            flow_run_id=flow_run,
+            name=name,
+            task_key=task_key,
+            dynamic_key=where,
+            task_inputs={"after": list(edges)} if edges else {},
         )
-        self._state: State[Any] | None = None
+        self._told: State[Any] | None = None
         self._event: Any = None
+        self._telling: asyncio.TimerHandle | None = None
 
-    def _set(self, state: State[Any]) -> None:
-        run, before = self._run, self._state
-        state.state_details.task_run_id = run.id
-        state.state_details.flow_run_id = run.flow_run_id
-        # The server orders states by their time, and drops one that is not later.
-        if before is not None and state.timestamp <= before.timestamp:
-            state.timestamp = before.timestamp + timedelta(microseconds=1)
-        if state.is_running():
-            run.run_count += 1
-            run.start_time = run.start_time or cast(DateTime, state.timestamp)
-        if state.is_final():
-            run.end_time = cast(DateTime, state.timestamp)
-            run.total_run_time = state.timestamp - (run.start_time or state.timestamp)
-        run.state, run.state_id, run.state_type, run.state_name = (
-            state,
-            state.id,
-            state.type,
-            state.name,
+    def log(self, log: Log) -> Log:
+        """The log of the flow run, whose lines then belong to this task run."""
+        if not isinstance(log, PrefectLogAdapter):
+            return log
+        return PrefectLogAdapter(
+            log.logger, extra={**(log.extra or {}), "task_run_id": str(self.id)}
         )
-        self._event = emit_task_run_state_change_event(
-            task_run=run, initial_state=before, validated_state=state, follows=self._event
-        )
-        self._state = state
 
     def running(self) -> None:
-        self._to(StateType.RUNNING, "Running")
+        state, run = _state(StateType.RUNNING, "Running"), self._run
+        run.run_count += 1
+        run.start_time = run.start_time or cast(DateTime, state.timestamp)
+        loop = asyncio.get_running_loop()
+        self._telling = loop.call_later(_TOLD_AFTER, self._tell, state)
+
+    def performed(self) -> None:
+        """What the step does is done: that it runs need not be told any more."""
+        if self._telling is not None:
+            self._telling.cancel()
 
     def waiting(self, message: str) -> None:
         self._to(StateType.PAUSED, "Waiting", message)
@@ -193,15 +159,45 @@ class Row:
         message: str | None = None,
         details: StateDetails | None = None,
     ) -> None:
-        # An id of our own: Prefect asks the system for randomness twice a state.
-        state: State[Any] = State(
-            id=UUID(int=getrandbits(128), version=4),
-            type=kind,
-            name=name,
-            message=message,
-            state_details=details or StateDetails(),
+        self.performed()
+        self._tell(_state(kind, name, message, details))
+
+    def _tell(self, state: State[Any]) -> None:
+        run, before = self._run, self._told
+        state.state_details.task_run_id = run.id
+        state.state_details.flow_run_id = run.flow_run_id
+        # The server orders states by their time, and drops one that is not later.
+        if before is not None and state.timestamp <= before.timestamp:
+            state.timestamp = before.timestamp + timedelta(microseconds=1)
+        if state.is_final():
+            run.end_time = cast(DateTime, state.timestamp)
+            start = run.start_time or run.end_time
+            # By numbers: the difference of Prefect's datetimes takes ten times as long.
+            seconds = run.end_time.timestamp() - start.timestamp()
+            run.total_run_time = timedelta(seconds=max(seconds, 0.0))
+        run.state, run.state_id, run.state_type, run.state_name = (
+            state,
+            state.id,
+            state.type,
+            state.name,
         )
-        self._set(state)
+        self._event = emit_task_run_state_change_event(
+            task_run=run, initial_state=before, validated_state=state, follows=self._event
+        )
+        self._told = state
+
+
+def _state(
+    kind: StateType, name: str, message: str | None = None, details: StateDetails | None = None
+) -> State[Any]:
+    # An id of our own: Prefect asks the system for randomness twice a state.
+    return State(
+        id=UUID(int=getrandbits(128), version=4),
+        type=kind,
+        name=name,
+        message=message,
+        state_details=details or StateDetails(),
+    )
 
 
 def abandon(task_run: TaskRun, message: str, at: datetime) -> None:

@@ -61,7 +61,7 @@ async def evaluated(
     """Runs `body` between the `with` and the `outputs` of a step. Raises only CancelledError."""
     step, redactor = instance.step, walk.run.redactor
     started = time.monotonic()
-    row = row_of(walk, instance)
+    row = walk.runner.row(instance, walk.scope)
     row.running()
     attempt = Attempt(walk.scope, step, given, instance.where)
     made = Made(None)
@@ -109,12 +109,6 @@ async def evaluated(
         children=made.children,
         seconds=time.monotonic() - started,
     )
-
-
-def row_of(walk: Walk, instance: Instance) -> engine.Row:
-    """The task run of a step that Prefect's engine does not run."""
-    key = f"{walk.scope.workflow.id}/{instance.step.path}"
-    return engine.Row(walk.leaf.flow_run, instance.where, instance.id, key)
 
 
 def canceled(instance: Instance, reason: str) -> TaskState:

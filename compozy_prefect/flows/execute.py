@@ -34,7 +34,6 @@ from compozy_prefect.flows import artifacts
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
-from compozy_prefect.flows.items import ItemRunner
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.signals import Sender, Start
@@ -206,10 +205,8 @@ class _Execution:
         if not self.fresh:
             await journal.load()
 
-        items = ItemRunner(self.run_id, redactor, journal, log)
-
         def runner(flow_run: UUID) -> StepRunner:
-            return StepRunner(self.run_id, flow_run, self.fresh, redactor, cancellation, items)
+            return StepRunner(flow_run, redactor, journal, log, cancellation)
 
         run = Run(
             watched=Watched(self.session.observer),

@@ -1,4 +1,4 @@
-"""What the steps of fan-outs gave, kept through Prefect's result storage (design.md, decision 7).
+"""What the steps of a run gave, kept through Prefect's result storage (design.md, decision 7).
 
 A write to storage costs more than many a step, so that results are written in groups: whoever is
 done while a group is being written is in the next one. A step counts as completed when its group is

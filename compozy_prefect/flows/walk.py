@@ -1,7 +1,7 @@
 """The steps of a list, in their order → how each ended (language.md §2.3, §3.3 to §3.6).
 
-What is a task run, what a branch and what only happens in between is decided here; who runs a step
-without steps of its own is the `leaf`, and how many run at a time is `fanout`'s.
+What is a task run, what a branch and what only happens in between is decided here; a step without
+steps of its own is `steps`', and how many run at a time is `fanout`'s.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 from compozy_prefect.compiler.plan import Json, StepPlan, Transition
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Instance, Leaf
+from compozy_prefect.flows.attempts import Instance
 from compozy_prefect.flows.containers import container
 from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, canceled, evaluated
 from compozy_prefect.flows.observer import Watched
+from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
 from compozy_prefect.runtime.attempt import Opened, Scope
 from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState
@@ -35,7 +37,7 @@ class Branch(Protocol):
     """Runs `body` as a flow run of its own, a part of the one it is called in."""
 
     async def __call__(
-        self, name: str, where: str, body: Callable[[Leaf], Awaitable[Ended]]
+        self, name: str, where: str, body: Callable[[StepRunner], Awaitable[Ended]]
     ) -> Ended: ...
 
 
@@ -49,8 +51,8 @@ class Waiter(Protocol):
 class Run:
     """What all lists of steps of one execution share.
 
-    `states` holds how the steps ended by their path, in the order in which they began. No step
-    begins while `gate` is not set.
+    `states` holds how the steps ended by their path, in the order in which they began, and `rows`
+    the task runs that show them. No step begins while `gate` is not set.
     """
 
     watched: Watched
@@ -63,19 +65,20 @@ class Run:
     gate: asyncio.Event
     states: dict[str, TaskState | None] = field(default_factory=dict)
     visits: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, UUID] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Walk:
     """One list of steps. `prefix` leads to them, `parent` is the path of their container.
 
-    `leaf` runs the steps that have none in them; `apart` says that the list stands in a fan-out,
-    where nothing is mapped and no branch is a flow run of its own.
+    `runner` belongs to the flow run that shows the steps; `apart` says that the list stands in a
+    fan-out, where nothing is mapped and no branch is a flow run of its own.
     """
 
     run: Run
     scope: Scope
-    leaf: Leaf
+    runner: StepRunner
     prefix: str = ""
     parent: str | None = None
     apart: bool = False
@@ -91,11 +94,13 @@ class Walk:
         by_id = {step.id: step for step in reversed(steps)}
         current, given = start, dict[str, Json]()
         last: TaskState | None = None
+        before: tuple[str, ...] = ()
         while current:
             step = by_id.get(current)
             if step is None:
                 raise _no_such_task(current, steps)
-            state, decided = await self.step(step, given, by_id)
+            state, decided = await self.step(step, given, by_id, after=before)
+            before = (step.id,)
             transition = _transition(step, decided, state, go_on=go_on)
             if not state.ok and transition.next:
                 state = replace(state, handled=True)
@@ -131,17 +136,22 @@ class Walk:
         beside: Mapping[str, StepPlan],
         *,
         id: str = "",
+        after: Sequence[str] = (),
     ) -> Ended:
         """Runs one step, whatever its type. `beside` are the steps of its list, by id.
 
-        `id` is its rendered id, where that is not the one of the plan.
+        `id` is its rendered id, where that is not the one of the plan. `after` are the ids of the
+        steps of its list that it comes after.
         """
         run = self.run
         await run.gate.wait()
         path = self.prefix + (id or step.id)
         run.visits[path] = visit = run.visits.get(path, 0) + 1
         where = path if visit == 1 else f"{path}#{visit}"
-        instance = Instance(step, id or step.id, where, self.parent)
+        known = [run.rows.get(self.prefix + one) for one in after]
+        rows = tuple(row for row in known if row is not None)
+        instance = Instance(step, id or step.id, where, self.parent, rows)
+        run.rows[path] = engine.row_id(self.runner.flow_run, where)
         run.states.setdefault(path, None)
         if self.watched:
             run.watched.tell("step_started", step)
@@ -180,7 +190,7 @@ class Walk:
                 return Ended(await evaluated(self, instance, given, self._signal), step)
             case "memory":
                 return Ended(await evaluated(self, instance, given, self._memory), step)
-        return Ended(await self.leaf.run(instance, self.scope, given), step)
+        return Ended(await self.runner.run(instance, self.scope, given), step)
 
     async def _signal(self, instance: Instance, opened: Opened, row: engine.Row) -> Made:
         step, scope = instance.step, self.scope
@@ -228,7 +238,6 @@ class Walk:
         return replace(
             self,
             scope=replace(self.scope, context=context),
-            leaf=self.leaf.apart if fans_out else self.leaf,
             prefix=f"{instance.where}/",
             parent=self.prefix + instance.id,
             apart=self.apart or fans_out,
@@ -253,8 +262,8 @@ class Walk:
                 ended.append(await self.step(target, {}, beside))
             else:
 
-                async def body(leaf: Leaf) -> Ended:
-                    return await replace(self, leaf=leaf).step(target, {}, beside)
+                async def body(runner: StepRunner) -> Ended:
+                    return await replace(self, runner=runner).step(target, {}, beside)
 
                 ended.append(await self.run.branch(f"{step.id}: {key}", instance.where, body))
             routed = {"condition": value, "route_taken": key, "router_type": "conditional"}
