@@ -16,7 +16,16 @@ from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.runtime.attempt import Attempt, Performed, Scope
-from compozy_prefect.runtime.outcome import FAILED, SUCCESS, TIMED_OUT, Failure, TaskState, plain
+from compozy_prefect.runtime.outcome import (
+    CANCELED,
+    CANCELED_CODE,
+    FAILED,
+    SUCCESS,
+    TIMED_OUT,
+    Failure,
+    TaskState,
+    plain,
+)
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.templates import nearest_place
 
@@ -27,7 +36,8 @@ class Instance:
 
     `id` is its rendered id. `where` is the path of ids that leads to it, with a number for each
     visit after the first: no two instances of a run share it. `parent` is that of its container.
-    `after` are the task runs that it comes after.
+    `after` are the task runs that it comes after. `passed`: an earlier process went on in spite of
+    how it had ended, so that it only ends in the same way again.
     """
 
     step: StepPlan
@@ -35,6 +45,7 @@ class Instance:
     where: str
     parent: str | None = None
     after: tuple[UUID, ...] = ()
+    passed: bool = False
 
 
 def retryable(error: object, non_retryable: tuple[str, ...]) -> bool:
@@ -101,6 +112,34 @@ class Attempts:
         one = self._instance
         seconds = time.monotonic() - self.started
         return TaskState(one.id, one.step.type, status, parent=one.parent, seconds=seconds)
+
+
+def end_of(state: TaskState) -> Json:
+    """What is kept of a step that did not succeed."""
+    error = state.error.to_json() if state.error else None
+    return {"status": state.status, "input": state.input, "error": error}
+
+
+def ended(instance: Instance, end: Json) -> TaskState:
+    """How the step ended in an earlier process, from what is kept of it; cancelled without."""
+    if end is None:
+        return canceled(instance, "it was cancelled before")
+    failure = Failure(**end["error"]) if end["error"] else None
+    return TaskState(
+        instance.id,
+        instance.step.type,
+        end["status"],
+        input=end["input"],
+        error=failure,
+        parent=instance.parent,
+    )
+
+
+def canceled(instance: Instance, reason: str) -> TaskState:
+    failure = Failure(reason, CANCELED_CODE)
+    return TaskState(
+        instance.id, instance.step.type, CANCELED, error=failure, parent=instance.parent
+    )
 
 
 def placed(scope: Scope, step: StepPlan, failure: Failure) -> Failure:

@@ -17,6 +17,7 @@ from prefect.exceptions import CancelledRun
 from prefect.flow_engine import run_flow_async
 from prefect.states import Cancelled, Completed, Failed
 
+from compozy_prefect import faults
 from compozy_prefect.flows.claim import claim
 from compozy_prefect.flows.engine import RESULTS, Cancellation
 from compozy_prefect.flows.journal import Journal
@@ -52,6 +53,7 @@ class Branches:
             context = FlowRunContext.get()
             assert context is not None
             assert context.flow_run is not None
+            await faults.point("branch.begun", where)
             if before is None:
                 await self.journal.keep(known, str(context.flow_run.id))
             try:

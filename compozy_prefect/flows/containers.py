@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Instance
+from compozy_prefect.flows.attempts import Instance, canceled, end_of
 from compozy_prefect.flows.collection import Item, items_of
-from compozy_prefect.flows.evaluated import Made, canceled, evaluated
+from compozy_prefect.flows.evaluated import Made, evaluated
 from compozy_prefect.flows.fanout import FanOut, Unit, succeeded
 from compozy_prefect.runtime import templates, views
 from compozy_prefect.runtime.attempt import Opened, Scope
@@ -25,18 +26,29 @@ if TYPE_CHECKING:
 async def container(walk: Walk, instance: Instance, given: Mapping[str, Json]) -> TaskState:
     """Runs a parallel, a collection or a composite, as often as its `retries` allow."""
 
+    journal = walk.runner.journal
+
     async def body(instance: Instance, opened: Opened, row: engine.Row) -> Made:
-        return await _contents(walk, instance, opened)
+        made = await _contents(walk, instance, opened)
+        if made.failure is None and not all(state.ok for state in made.children.values()):
+            await walk.pass_over(instance)
+        await faults.point("fan.ended", instance.where)
+        return made
 
     attempts = max(instance.step.retry.attempts, 1)
     delays = instance.step.retry.delays()
+    first = instance
     state = await evaluated(walk, instance, given, body)
     for number in range(1, attempts):
         if state.status not in (FAILED, TIMED_OUT):
             break
-        await asyncio.sleep(delays[number - 1])
-        again = replace(instance, where=f"{instance.where}~{number + 1}")
-        state = await evaluated(walk, again, given, body)
+        await walk.pass_over(instance)
+        where = f"{first.where}~{number + 1}"
+        instance = replace(first, where=where, passed=walk.passed or journal.passed(where))
+        walk.run.instances[walk.prefix + instance.id] = instance
+        if not instance.passed:
+            await asyncio.sleep(delays[number - 1])
+        state = await evaluated(walk, instance, given, body)
     return state
 
 
@@ -68,8 +80,9 @@ async def _fan(
     walk: Walk, instance: Instance, units: list[Unit]
 ) -> tuple[list[TaskState], TaskState | None]:
     """How the units ended, and the one of them that ended first."""
-    step = instance.step
+    step, journal = instance.step, walk.runner.journal
     assert step.fan is not None
+    await faults.point("fan.begun", instance.where)
     work = FanOut(
         units,
         step.fan.strategy,
@@ -77,7 +90,15 @@ async def _fan(
         limit=step.fan.max_workers,
         sequential=step.collection is not None and step.collection.sequential,
     )
-    return await work.run(mapped=not walk.apart), work.first
+    states = await work.run(mapped=not walk.apart)
+    first = work.first
+    if step.fan.strategy == "wait_first" and first is not None:
+        known = journal.get(f"{instance.where}@first") if instance.passed else None
+        if known is not None:
+            first = next((state for state in states if state.id == known), first)
+        else:
+            journal.note(f"{instance.where}@first", first.id)
+    return states, first
 
 
 def _units(
@@ -124,6 +145,7 @@ def _unit(
         if inside.run.states.get(path) is None:  # it never began
             inside.runner.row(instance, inside.scope).cancelled(reason)
         state = inside.run.states[path] = canceled(instance, reason)
+        inside.runner.journal.note(f"{path}@end", end_of(state))
         return state
 
     return Unit(run, skip, tuple(needs))

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Instance, placed
+from compozy_prefect.flows.attempts import Instance, canceled, end_of, ended, placed
 from compozy_prefect.runtime.attempt import SKIPPED, Attempt, Opened
 from compozy_prefect.runtime.outcome import (
-    CANCELED,
-    CANCELED_CODE,
     FAILED,
     SUCCESS,
     TIMED_OUT,
@@ -33,6 +31,7 @@ from compozy_prefect.runtime.outcome import (
 if TYPE_CHECKING:
     from compozy_prefect.flows.walk import Walk
 
+_KEPT = ("wait", "signal", "memory")  # what they do is kept under their own path
 WAIT_TIMEOUT = "WAIT_TIMEOUT"  # code of a wait whose signal did not come
 
 
@@ -61,7 +60,9 @@ async def evaluated(
     """Runs `body` between the `with` and the `outputs` of a step. Raises only CancelledError."""
     step, redactor = instance.step, walk.run.redactor
     started = time.monotonic()
-    row = walk.runner.row(instance, walk.scope)
+    row, journal = walk.runner.row(instance, walk.scope), walk.runner.journal
+    if instance.passed and step.type in _KEPT and journal.get(instance.where) is None:
+        return walk.runner.ended_before(instance, row)
     row.running()
     attempt = Attempt(walk.scope, step, given, instance.where)
     made = Made(None)
@@ -84,7 +85,9 @@ async def evaluated(
                 view = made.view(output) if made.view else None
             state = replace(state, output=redactor.json(plain(output)), view=view)
     except asyncio.CancelledError as stop:
-        row.cancelled(walk.run.cancellation.reason or str(stop) or "cancelled")
+        reason = walk.run.cancellation.reason or str(stop) or "cancelled"
+        row.cancelled(reason)
+        journal.note(f"{instance.where}@end", end_of(canceled(instance, reason)))
         raise
     except Exception as fault:
         if not isinstance(fault, (RunError, TimeoutError)):
@@ -103,16 +106,17 @@ async def evaluated(
         row.failed(failure.message, timed_out=expired or failure.code == WAIT_TIMEOUT)
     else:
         row.completed(made.message)
-    return replace(
+    state = replace(
         state,
         input=redactor.json(plain(attempt.input)),
         children=made.children,
         seconds=time.monotonic() - started,
     )
-
-
-def canceled(instance: Instance, reason: str) -> TaskState:
-    failure = Failure(reason, CANCELED_CODE)
-    return TaskState(
-        instance.id, instance.step.type, CANCELED, error=failure, parent=instance.parent
-    )
+    end = journal.get(f"{instance.where}@end") if instance.passed else None
+    if end is not None:
+        # What its steps gave is known again; that the time was up, say, is not.
+        before = ended(instance, end)
+        return replace(state, status=before.status, output=None, error=before.error, view=made.raw)
+    if not state.ok:
+        journal.note(f"{instance.where}@end", end_of(state))
+    return state

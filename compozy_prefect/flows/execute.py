@@ -26,6 +26,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Failed
 
+from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
@@ -138,8 +139,8 @@ class _Execution:
         self.plan = plan
         self.workflow = workflow
         self.client = flow_context.client
-        self.store = flow_context.result_store
         self.run_id = flow_context.flow_run.id
+        self.journal = Journal(flow_context.result_store, self.run_id)
         self.fresh = flow_context.flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
@@ -157,6 +158,7 @@ class _Execution:
             scope = self._scope()
             redactor = Redactor(_keys(scope))
             walk = await self._walk(scope, redactor)
+            await faults.point("run.begun")
             last = await walk.line(self.workflow.steps, self.workflow.start)
             self.failure = self._failed()
             output = self._output(scope, last.output if last else None)
@@ -166,6 +168,9 @@ class _Execution:
         failure = self.failure
         if failure is not None:
             failure = replace(failure, message=redactor.text(failure.message))
+            with suppress(RunError):
+                await self.journal.finish()
+        await faults.point("run.ended")
         status = SUCCESS if failure is None else FAILED
         return Outcome(status, self.input, redactor.json(output), failure, by_key(self.states))
 
@@ -201,9 +206,9 @@ class _Execution:
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
-        journal = Journal(self.store, self.run_id)
+        journal = self.journal
         if not self.fresh:
-            await journal.load()
+            await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(flow_run, redactor, journal, log, cancellation)

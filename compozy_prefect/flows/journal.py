@@ -1,8 +1,13 @@
-"""What the steps of a run gave, kept through Prefect's result storage (design.md, decision 7).
+"""What has happened in a run, kept through Prefect's result storage (design.md, decision 7).
 
-A write to storage costs more than many a step, so that results are written in groups: whoever is
-done while a group is being written is in the next one. A step counts as completed when its group is
-in the storage. The groups have numbers, because storages can read a name and cannot list.
+A write to storage costs more than many a step, so that notes are written in groups: whoever is done
+while a group is being written is in the next one. A step counts as completed when its group is in
+the storage. The groups have numbers, because storages can read a name and cannot list.
+
+What a step gave stands under its path. How one failed stands under `path@end`, and counts when the
+run went on in spite of it: then `path@passed` says so, of the step or of a container around it. A
+resumed run takes the same way again there, and runs nothing. A step that failed the run has no such
+mark, and runs again.
 """
 
 from __future__ import annotations
@@ -13,12 +18,15 @@ from uuid import UUID
 
 from prefect.results import ResultStore
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 
+_FINISHED = "@finished"  # the run came to its end, and failed
+
 
 class Journal:
-    """The kept results of one execution, by the path of the step that gave them."""
+    """The notes of one execution by the path of the step, as an earlier process left them."""
 
     def __init__(self, store: ResultStore, root: UUID) -> None:
         # The store of a flow drops the metadata, without which nothing can be read again, and
@@ -33,21 +41,50 @@ class Journal:
         self._written: asyncio.Future[None] | None = None
         self._writer: asyncio.Task[None] | None = None
 
-    async def load(self) -> None:
-        """Reads what an earlier process kept."""
+    async def load(self, top: Iterable[str]) -> None:
+        """Reads what earlier processes kept.
+
+        A run that came to its end and failed is run on to succeed: no failure of the steps in
+        `top`, their ids, is passed over then, not even one that had a handler, and waits begin
+        anew.
+        """
         while await self._store.aexists(self._key(self._next)):
             self._kept |= (await self._store.aread(self._key(self._next))).result
             self._next += 1
+        if self._kept.pop(_FINISHED, False):
+            ids = set(top)
+            for where in list(self._kept):
+                path, _, mark = where.rpartition("@")
+                if mark == "until" or (mark == "passed" and path.partition("#")[0] in ids):
+                    self._kept[where] = None
+                    self.note(where, None)
+            self.note(_FINISHED, False)
 
     def get(self, where: str) -> Json:
         return self._kept.get(where)
 
+    def passed(self, where: str) -> bool:
+        """Whether the run went on in spite of how the step had ended."""
+        return self._kept.get(f"{where}@passed") is not None
+
+    async def pass_over(self, where: str) -> None:
+        """Notes that the run goes on in spite of how the step, or steps in it, ended."""
+        await self.keep(f"{where}@passed", True)
+
     def items(self) -> Iterable[tuple[str, Json]]:
         return self._kept.items()
 
+    def note(self, where: str, value: Json) -> None:
+        """Puts the value into the next group, whenever that is written."""
+        self._group[where] = value
+
+    async def finish(self) -> None:
+        """Notes that the run came to its end, and failed."""
+        await self.keep(_FINISHED, True)
+
     async def keep(self, where: str, value: Json) -> None:
         """Returns when the value is in the storage. Raises RunError when it cannot be."""
-        self._kept[where] = self._group[where] = value
+        self.note(where, value)
         if self._written is None:
             self._written = asyncio.get_running_loop().create_future()
         if self._writer is None:
@@ -60,7 +97,9 @@ class Journal:
             group, written = self._group, self._written
             self._group, self._written = {}, None
             try:
+                await faults.point("journal.writing")
                 await self._store.awrite(group, self._key(self._next))
+                await faults.point("journal.written")
             except Exception as fault:
                 written.set_exception(_not_kept(fault))
                 written.exception()  # looked at, also when everybody who waited was cancelled

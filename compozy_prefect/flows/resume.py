@@ -15,6 +15,7 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
+from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import InputInvalid, UsageError
@@ -55,6 +56,7 @@ async def resume(
         executions.carried_on(replace(record, offline=services.offline, mocks=mocks))
         flow_run = await claim(client, flow_run.id)
         session.claimed = datetime.now(UTC)
+        await faults.point("run.claimed")
         flow = build_flow(plan, workflow.id)
         flow.flow_run_name = None
         return Opened(flow, flow_run, input_of(workflow, flow_run))

@@ -30,6 +30,7 @@ from prefect.flow_engine import run_flow_async
 from prefect.settings import get_current_settings
 from prefect.states import Pending
 
+from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import (
@@ -141,6 +142,7 @@ async def run(
 
     async def create(client: PrefectClient, held: ExitStack) -> Opened:
         flow, flow_run = await _created(client, plan, workflow, given, checked)
+        await faults.point("run.created")
         record = Record(
             str(flow_run.id),
             workflow_id,
@@ -158,6 +160,7 @@ async def run(
             held.enter_context(executions.lease(record.id))
         except OSError as fault:  # a run that cannot be resumed is better than none
             _log.warning("this run cannot be resumed: %s", fault)
+        await faults.point("run.recorded")
         return Opened(flow, flow_run, checked)
 
     session = Session(services, observer, cancellation or Cancellation())

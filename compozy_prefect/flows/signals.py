@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_base_key
 from prefect.logging import get_run_logger
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, Plan, TriggerPlan, WorkflowPlan
 from compozy_prefect.compiler.starts import STARTS, quoted, signal_event
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
@@ -66,6 +67,7 @@ class Sender:
             resource={"prefect.resource.id": event, "compozy.execution": sender, **labels},
             payload={"name": name, "payload": given, "sender": sender},
         )
+        await faults.point("signal.sent", where)
         await self.journal.keep(where, name)
 
     def _listener(self, name: str) -> tuple[WorkflowPlan, TriggerPlan] | None:

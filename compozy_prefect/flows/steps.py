@@ -11,13 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Attempts, Instance, retryable
+from compozy_prefect.flows.attempts import (
+    Attempts,
+    Instance,
+    canceled,
+    end_of,
+    ended,
+    retryable,
+)
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.runtime.attempt import Scope
-from compozy_prefect.runtime.outcome import TaskState
+from compozy_prefect.runtime.outcome import CANCELED, TIMED_OUT, TaskState
 from compozy_prefect.runtime.redaction import Redactor
 
 
@@ -45,6 +53,9 @@ class StepRunner:
         if kept is not None:
             row.completed("completed before", name="Cached")
             return attempts.succeeded(kept)
+        if instance.passed:
+            return self.ended_before(instance, row)
+        await faults.point("step.begun", instance.where)
         log = row.log(self.log)
         delays = step.retry.delays()
         try:
@@ -53,13 +64,17 @@ class StepRunner:
                 try:
                     kept = await attempts.once(number, log)
                     row.performed()
+                    await faults.point("step.performed", instance.where)
                     await self.journal.keep(instance.where, kept)
+                    await faults.point("step.kept", instance.where)
                 except (RunError, engine.StepTimeout) as fault:
                     last = number == step.retry.attempts
                     if last or not retryable(fault, step.retry.non_retryable):
                         log.error("%s", fault)
                         row.failed(str(fault), timed_out=isinstance(fault, engine.StepTimeout))
-                        return attempts.failed(fault)
+                        state = attempts.failed(fault)
+                        self.journal.note(f"{instance.where}@end", end_of(state))
+                        return state
                     pause = delays[number - 1]
                     log.warning(
                         "Attempt %d of %d failed: %s; the next one in %g s",
@@ -69,14 +84,30 @@ class StepRunner:
                         pause,
                     )
                     row.again(pause, str(fault))
+                    await faults.point("step.failed", instance.where)
                     await asyncio.sleep(pause)
                 else:
                     row.completed()
                     return attempts.succeeded(kept)
         except asyncio.CancelledError as stop:
-            row.cancelled(self.cancellation.reason or str(stop) or "cancelled")
+            reason = self.cancellation.reason or str(stop) or "cancelled"
+            row.cancelled(reason)
+            self.journal.note(f"{instance.where}@end", end_of(canceled(instance, reason)))
             raise
         raise AssertionError("a step has at least one attempt")
+
+    def ended_before(self, instance: Instance, row: engine.Row) -> TaskState:
+        """How a step that is passed over had ended."""
+        state = ended(instance, self.journal.get(f"{instance.where}@end"))
+        message = state.error.message if state.error else ""
+        if state.status == CANCELED:
+            row.cancelled(message)
+        else:
+            row.failed(message, timed_out=state.status == TIMED_OUT)
+        return state
+
+    def row_id(self, instance: Instance) -> UUID:
+        return engine.row_id(self.flow_run, instance.where)
 
     def row(self, instance: Instance, scope: Scope) -> engine.Row:
         """The task run that shows a step, whether it is run here or evaluated in the flow run."""

@@ -25,6 +25,7 @@ from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Paused, Running
 from prefect.utilities.engine import propose_state
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
@@ -89,7 +90,8 @@ class Signals:
         kept = self.journal.get(instance.where)
         if kept is not None:
             return kept
-        name, deadline, timeout = self._asked(walk, instance, opened)
+        name, timeout = self._asked(walk, instance, opened)
+        deadline = await self._deadline(instance, timeout)
         number = 0
         while True:
             number += 1
@@ -104,7 +106,9 @@ class Signals:
                         details={"signal_name": name, "timeout": timeout},
                         retryable=False,
                     )
+                await faults.point("signal.taken", instance.where)
                 await self.journal.keep(where, signal)
+                await faults.point("signal.kept", instance.where)
             shown = {key: signal[key] for key in ("payload", "metadata")}
             processed = await self._process(walk, instance, opened, shown, number)
             if self._counts(walk, instance, opened, shown, processed):
@@ -116,10 +120,18 @@ class Signals:
                 await self.journal.keep(instance.where, out)
                 return out
 
-    def _asked(
-        self, walk: Walk, instance: Instance, opened: Opened
-    ) -> tuple[str, float | None, float]:
-        """The name of the signal, and until when and how long to wait for it."""
+    async def _deadline(self, instance: Instance, seconds: float) -> float | None:
+        """Until when to wait, by the monotonic clock; a resumed run does not begin anew."""
+        if not seconds:
+            return None
+        kept = self.journal.get(f"{instance.where}@until")
+        if kept is None:
+            kept = time.time() + seconds
+            await self.journal.keep(f"{instance.where}@until", kept)
+        return time.monotonic() + min(float(kept) - time.time(), seconds)
+
+    def _asked(self, walk: Walk, instance: Instance, opened: Opened) -> tuple[str, float]:
+        """The name of the signal, and the seconds to wait for it, 0 for ever."""
         step, scope = instance.step, walk.scope
         assert step.wait is not None
         seen = scope.context.for_step(step, env=opened.env, given=opened.given)
@@ -134,8 +146,7 @@ class Signals:
                 timeout = parse_duration(text(timeout, "timeout"))
             except ValueError as fault:
                 raise RunError(f"`timeout`: {fault}", retryable=False) from None
-        deadline = time.monotonic() + timeout if timeout else None
-        return text(step.wait.signal, "signal").strip(), deadline, float(timeout or 0)
+        return text(step.wait.signal, "signal").strip(), float(timeout or 0)
 
     async def _process(
         self, walk: Walk, instance: Instance, opened: Opened, signal: Json, number: int
@@ -239,6 +250,7 @@ class _Pausing:
         # No timeout in the state: the server would fail the run when it is over.
         with suppress(Pause, Abort):
             await propose_state(self._signals.client, state, flow_run_id=self._signals.root)
+        await faults.point("wait.paused")
 
     async def __aexit__(self, *_: object) -> None:
         signals = self._signals

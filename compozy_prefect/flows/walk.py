@@ -10,19 +10,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
-from uuid import UUID
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan, Transition
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.flows.attempts import Instance
+from compozy_prefect.flows.attempts import Instance, canceled
 from compozy_prefect.flows.containers import container
-from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, canceled, evaluated
+from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, evaluated
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
 from compozy_prefect.runtime.attempt import Opened, Scope
-from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState
+from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState, plain
 from compozy_prefect.runtime.redaction import Redactor
 
 
@@ -51,8 +51,8 @@ class Waiter(Protocol):
 class Run:
     """What all lists of steps of one execution share.
 
-    `states` holds how the steps ended by their path, in the order in which they began, and `rows`
-    the task runs that show them. No step begins while `gate` is not set.
+    `states` holds how the steps ended by their path, in the order in which they began, and
+    `instances` what they were at their last visit. No step begins while `gate` is not set.
     """
 
     watched: Watched
@@ -65,7 +65,7 @@ class Run:
     gate: asyncio.Event
     states: dict[str, TaskState | None] = field(default_factory=dict)
     visits: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, UUID] = field(default_factory=dict)
+    instances: dict[str, Instance] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Walk:
     """One list of steps. `prefix` leads to them, `parent` is the path of their container.
 
     `runner` belongs to the flow run that shows the steps; `apart` says that the list stands in a
-    fan-out, where nothing is mapped and no branch is a flow run of its own.
+    fan-out, where nothing is mapped and no branch is a flow run of its own. `passed`: as of an
+    `Instance`, of them all.
     """
 
     run: Run
@@ -83,6 +84,7 @@ class Walk:
     parent: str | None = None
     apart: bool = False
     watched: bool = True
+    passed: bool = False
 
     async def line(
         self, steps: Sequence[StepPlan], start: str, *, go_on: bool = False
@@ -104,12 +106,18 @@ class Walk:
             transition = _transition(step, decided, state, go_on=go_on)
             if not state.ok and transition.next:
                 state = replace(state, handled=True)
+                await self.pass_over(self.run.instances[self.prefix + state.id])
             self.note(state)
             last = state
             current, given = transition.next, {}
             if current and transition.with_:
                 given = self._handed(decided, state, transition)
         return last
+
+    async def pass_over(self, instance: Instance) -> None:
+        """The run goes on in spite of how the step, or steps in it, ended: a resumed one, too."""
+        if not instance.passed:
+            await self.runner.journal.pass_over(instance.where)
 
     def states_of(self, steps: Sequence[StepPlan]) -> dict[str, TaskState]:
         """How the steps of the list ended, as far as they ran."""
@@ -148,10 +156,11 @@ class Walk:
         path = self.prefix + (id or step.id)
         run.visits[path] = visit = run.visits.get(path, 0) + 1
         where = path if visit == 1 else f"{path}#{visit}"
-        known = [run.rows.get(self.prefix + one) for one in after]
-        rows = tuple(row for row in known if row is not None)
-        instance = Instance(step, id or step.id, where, self.parent, rows)
-        run.rows[path] = engine.row_id(self.runner.flow_run, where)
+        known = [run.instances.get(self.prefix + one) for one in after]
+        rows = tuple(self.runner.row_id(one) for one in known if one is not None)
+        passed = self.passed or self.runner.journal.passed(where)
+        instance = Instance(step, id or step.id, where, self.parent, rows, passed)
+        run.instances[path] = instance
         run.states.setdefault(path, None)
         if self.watched:
             run.watched.tell("step_started", step)
@@ -242,6 +251,7 @@ class Walk:
             parent=self.prefix + instance.id,
             apart=self.apart or fans_out,
             watched=self.watched and step.type != "collection",
+            passed=instance.passed,
         )
 
     # --- routers --------------------------------------------------------------------------------
@@ -254,7 +264,7 @@ class Walk:
         ended: list[Ended] = []
 
         async def route(instance: Instance, opened: Opened, row: engine.Row) -> Made:
-            key, target_id, value = routing.choose(step, self.scope, opened)
+            key, target_id, value = await self._choice(instance, opened)
             target = beside.get(target_id)
             if target is None:
                 raise _no_such_task(target_id, list(beside.values()))
@@ -287,6 +297,18 @@ class Walk:
         if after.ok and not target.on_success.next and not target.final:
             target = replace(target, on_success=step.on_success)
         return Ended(after, target)
+
+    async def _choice(self, instance: Instance, opened: Opened) -> tuple[str, str, Json]:
+        """The route, the task and the value of the condition, as a resumed run finds them again."""
+        journal, where = self.runner.journal, f"{instance.where}@route"
+        kept = journal.get(where)
+        if kept is None:
+            key, target, value = routing.choose(instance.step, self.scope, opened)
+            kept = [key, target, self.run.redactor.json(plain(value))]
+            await faults.point("route.chosen", instance.where)
+            await journal.keep(where, kept)
+            await faults.point("route.kept", instance.where)
+        return kept[0], kept[1], kept[2]
 
 
 def _transition(step: StepPlan, decided: StepPlan, state: TaskState, *, go_on: bool) -> Transition:

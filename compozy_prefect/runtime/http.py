@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import ToolFailed
 
@@ -120,6 +121,7 @@ async def _send(
     """The answer and its body, which is read up to a bound; redirects stay on the host."""
     for _ in range(_REDIRECTS + 1):
         async with client.stream(method, url, headers=headers, **options) as answer:
+            await faults.point("http.sent")
             target = answer.next_request
             if target is not None and urlsplit(str(target.url))[:2] == urlsplit(url)[:2]:
                 # The address is whole now, and a method that became GET has no body.
