@@ -103,7 +103,7 @@ class _Walk:
             guards = isinstance(node, (Not, Each))
             guards = guards or (isinstance(node, Binary) and node.op in ("&&", "||"))
             tests = isinstance(node, Not) or (isinstance(node, Binary) and node.op in _COMPARISONS)
-            self._all(_children(node), at_root, guarded or guards, shown=not tests)
+            self._all(children(node), at_root, guarded or guards, shown=not tests)
 
     def _all(self, nodes: Iterable[Node], at_root: bool, guarded: bool, shown: bool = True) -> None:
         was, self._shown = self._shown, self._shown and shown
@@ -118,7 +118,7 @@ class _Walk:
         elif isinstance(node.base, Node):
             self.node(node.base, at_root, guarded)
         for segment in node.segments:
-            self._all(_children(segment), at_root, False, shown=False)
+            self._all(children(segment), at_root, False, shown=False)
 
     def _call(self, node: Call, at_root: bool, guarded: bool) -> None:
         texts = tuple(a.value for a in node.args if isinstance(a, Literal) and _is_text(a))
@@ -130,7 +130,7 @@ class _Walk:
             self.reads.append(indexed)
             assert isinstance(args[0], Path)
             for segment in args[0].segments:
-                self._all(_children(segment), at_root, False, shown=False)
+                self._all(children(segment), at_root, False, shown=False)
             args = args[1:]
         shown = node.name not in _TESTS
         asks = node.name == "ternary"  # of what is piped, or comes last
@@ -185,7 +185,7 @@ def _is_text(node: Literal) -> bool:
     return isinstance(node.value, str)
 
 
-def _children(node: Node) -> Iterator[Node]:
+def children(node: Node) -> Iterator[Node]:
     for name in node.fields:
         value = getattr(node, name)
         if isinstance(value, Node):

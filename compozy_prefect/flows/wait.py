@@ -26,7 +26,7 @@ from prefect.states import Paused, Running
 from prefect.utilities.engine import propose_state
 
 from compozy_prefect import faults
-from compozy_prefect.compiler.plan import Json
+from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
 from compozy_prefect.flows.attempts import Instance
@@ -36,11 +36,11 @@ from compozy_prefect.flows.walk import Walk
 from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Opened
+from compozy_prefect.runtime.forms import form
 from compozy_prefect.runtime.outcome import rfc3339
 
 FIRST_POLL, SLOWEST_POLL = 0.15, 1.0  # seconds between two looks; the longer, the slower
 SIGNAL = "@signal-"  # between the path of a step and the number of a signal that it took
-ANY = {"type": "object", "properties": {}, "additionalProperties": True}
 
 
 def base_key(name: str, number: int) -> str:
@@ -98,7 +98,7 @@ class Signals:
             where = f"{instance.where}{SIGNAL}{number}"
             signal = self.journal.get(where)
             if signal is None:
-                signal = await self._next(name, deadline)
+                signal = await self._next(name, deadline, instance.step)
                 if signal is None:
                     raise RunError(
                         f"no signal `{name}` came within {timeout:g} s",
@@ -181,7 +181,9 @@ class Signals:
         except RunError as fault:
             raise RunError(fault.message, code="WAIT_TASK_ERROR", retryable=False) from None
 
-    async def _next(self, name: str, deadline: float | None) -> dict[str, Json] | None:
+    async def _next(
+        self, name: str, deadline: float | None, step: StepPlan
+    ) -> dict[str, Json] | None:
         """The next signal of that name; None when the time is up."""
         taken = self._taken.setdefault(name, set())
         number = next(n for n in count(1) if n not in taken)
@@ -190,7 +192,7 @@ class Signals:
         value = await self._read(keys["response"])
         try:
             if value is None:
-                await self._write(keys["schema"], json.dumps({**ANY, "title": name}))
+                await self._write(keys["schema"], json.dumps({**form(step), "title": name}))
                 async with _Pausing(self, name, keys):
                     value = await self._polled(keys["response"], deadline)
         finally:
