@@ -1,35 +1,106 @@
-"""The outcome of a run → artifacts in the Prefect UI: its output, and the tokens of each step."""
+"""A run → artifacts in the Prefect UI.
+
+They show its plan, how far its collections are, its output, and the tokens of each step.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 
+from compozy_prefect.compiler.plan import Plan
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import Outcome
 
 PATIENCE = 12.0  # seconds; a server that is started again needs about five
+_TOLD_EVERY = 2.0  # seconds between two words on progress, and before the first
+_MOST_DRAWN = 200  # steps; a picture of more says nothing
 _LARGEST = 200_000  # characters of output shown; the run's result holds all of it
+
+
+async def picture(client: PrefectClient, flow_run: FlowRun, plan: Plan, workflow_id: str) -> None:
+    """Shows the plan of a run that has more than one step, drawn as `compozy graph` does."""
+    if not 1 < len(plan.workflows[workflow_id].all_steps) <= _MOST_DRAWN:
+        return
+    from compozy_prefect.compiler.graph import graph
+    from compozy_prefect.compiler.graph_svg import svg
+
+    drawn = base64.b64encode(svg(graph(plan, workflow_id)).encode()).decode()
+    await _create(
+        client,
+        flow_run,
+        [
+            ArtifactCreate(
+                key=key(workflow_id, "plan"),
+                type="image",
+                description=f"Plan of workflow {workflow_id}",
+                data=f"data:image/svg+xml;base64,{drawn}",
+            )
+        ],
+    )
 
 
 async def publish(
     client: PrefectClient, flow_run: FlowRun, workflow_id: str, outcome: Outcome
 ) -> bool:
-    """Creates the artifacts, all at once. What the server refuses is logged and left out.
+    """Shows the outcome. False when the server does not answer, or not in time."""
+    items = [_output(workflow_id, outcome), _usage(workflow_id, outcome)]
+    return await _create(client, flow_run, [item for item in items if item])
+
+
+@asynccontextmanager
+async def progress(
+    client: PrefectClient, flow_run: UUID, task: str, done: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Shows how much of a task is done, between 0 and 1, while it takes longer than a moment."""
+
+    async def tell() -> None:
+        await asyncio.sleep(_TOLD_EVERY)
+        with suppress(httpx.HTTPError, PrefectHTTPStatusError):
+            made = await client.create_artifact(
+                ArtifactCreate(
+                    key=key(task, "progress"),
+                    type="progress",
+                    description=f"Progress of {task}",
+                    data=100 * done(),
+                    flow_run_id=flow_run,
+                )
+            )
+            try:
+                while True:
+                    await asyncio.sleep(_TOLD_EVERY)
+                    await client.update_artifact(made.id, ArtifactUpdate(data=100 * done()))
+            except asyncio.CancelledError:
+                last = client.update_artifact(made.id, ArtifactUpdate(data=100 * done()))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(last, _TOLD_EVERY)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.wait([telling])
+
+
+async def _create(client: PrefectClient, flow_run: FlowRun, items: list[ArtifactCreate]) -> bool:
+    """Creates artifacts, all at once. What the server refuses is logged and left out.
 
     False when the server does not answer, or takes longer than anybody would wait for this.
     """
-    items = [_output(workflow_id, outcome), _usage(workflow_id, outcome)]
-    made = [item.model_copy(update={"flow_run_id": flow_run.id}) for item in items if item]
+    made = [item.model_copy(update={"flow_run_id": flow_run.id}) for item in items]
     creating = asyncio.gather(*map(client.create_artifact, made), return_exceptions=True)
     try:
         answers = await asyncio.wait_for(creating, PATIENCE)

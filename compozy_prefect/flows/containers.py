@@ -90,7 +90,11 @@ async def _fan(
         limit=step.fan.max_workers,
         sequential=step.collection is not None and step.collection.sequential,
     )
-    states = await work.run(mapped=not walk.apart)
+    if walk.apart:
+        states = await work.run(mapped=False)
+    else:
+        async with walk.run.progress(walk.runner.flow_run, instance.id, work.done):
+            states = await work.run(mapped=True)
     first = work.first
     if step.fan.strategy == "wait_first" and first is not None:
         known = journal.get(f"{instance.where}@first") if instance.passed else None

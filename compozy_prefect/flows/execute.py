@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
@@ -113,11 +114,13 @@ async def execute(
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
     execution = _Execution(plan, workflow, flow_context, given, session)
     client = execution.client
+    drawing = asyncio.ensure_future(execution.draw(flow_run))
     with _watching(client, flow_run.id, session.cancellation, execution.gate):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
     if session.claimed is not None:
         await settle(client, flow_run, session.claimed)
+    await drawing
     if not await artifacts.publish(client, flow_run, workflow_id, outcome):
         stop_retrying(client)
     return _state(outcome)
@@ -149,6 +152,15 @@ class _Execution:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Failure | None = None  # the first that decided the status
+
+    async def draw(self, flow_run: FlowRun) -> None:
+        """Shows the plan, once. A run does not fail because its picture does."""
+        if not self.fresh:
+            return
+        try:
+            await artifacts.picture(self.client, flow_run, self.plan, self.workflow.id)
+        except Exception as fault:
+            get_run_logger().warning("The plan was not drawn: %s", fault)
 
     async def run(self) -> Outcome:
         redactor = Redactor(())
@@ -222,6 +234,7 @@ class _Execution:
             wait=Signals(self.client, self.run_id, journal),
             send=Sender(self.plan, self.run_id, self.session.start, journal),
             gate=self.gate,
+            progress=partial(artifacts.progress, self.client),
             states=self.states,
         )
         return Walk(run, scope, runner(self.run_id))

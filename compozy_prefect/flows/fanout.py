@@ -74,6 +74,10 @@ class FanOut:
             raise
         return [state for state in self._states if state is not None]
 
+    def done(self) -> float:
+        """The share of the units that have ended, between 0 and 1."""
+        return sum(state is not None for state in self._states) / max(len(self._states), 1)
+
     async def _decided(self, body: asyncio.Future[None]) -> None:
         """Waits until the strategy has what it wants, and ends the rest."""
         for _ in self._units:

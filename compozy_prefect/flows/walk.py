@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan, Transition
@@ -41,6 +43,14 @@ class Branch(Protocol):
     ) -> Ended: ...
 
 
+class Progress(Protocol):
+    """Shows how much of a task in a flow run is done, between 0 and 1; see `flows.artifacts`."""
+
+    def __call__(
+        self, flow_run: UUID, task: str, done: Callable[[], float]
+    ) -> AbstractAsyncContextManager[None]: ...
+
+
 class Waiter(Protocol):
     """What a step that waits asks for; see `flows.wait`."""
 
@@ -63,6 +73,7 @@ class Run:
     wait: Waiter
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
     gate: asyncio.Event
+    progress: Progress
     states: dict[str, TaskState | None] = field(default_factory=dict)
     visits: dict[str, int] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
+    CollectionPlan,
+    FanPlan,
     Plan,
     RetryPlan,
     StepPlan,
@@ -108,6 +111,27 @@ class TestHappyPath:
         assert artifacts.keys() == {"flow-output", "flow-usage"}
         assert '"of": "cats"' in artifacts["flow-output"]["data"]
         assert json.loads(artifacts["flow-usage"]["data"])[0]["task"] == "write"
+
+    def test_the_plan_and_the_progress_show(self, prefect_server: Api) -> None:
+        item = step("i-{{ .index }}", path="each/i", tool=ToolCall("slow"))
+        each = step(
+            "each",
+            type="collection",
+            fan=FanPlan("wait_all", 2),
+            collection=CollectionPlan("{{ until 6 }}", single=True),
+            steps=(item,),
+        )
+        mocks = Mocks.from_mapping({"tools": {"slow": {"output": {}, "delay": "1s"}}})
+        result = run_sync(
+            plan(each), "flow", {}, services=Services.create(offline=True, mocks=mocks, env={})
+        )
+        assert result.status == "SUCCESS"
+        artifacts = prefect_server.artifacts(result.execution_id)
+        picture, progress = artifacts["flow-plan"], artifacts["each-progress"]
+        kind, _, data = picture["data"].partition("base64,")
+        assert (picture["type"], kind) == ("image", "data:image/svg+xml;")
+        assert b"each" in base64.b64decode(data)
+        assert (progress["type"], progress["data"]) == ("progress", 100)
 
     def test_steps_follow_their_edges_and_read_each_other(self, prefect_server: Api) -> None:
         result = started(
