@@ -36,6 +36,7 @@ POINTS = {
     "signal.taken": "a signal has been read; that is not kept",
     "signal.kept": "a signal is kept; the wait has not looked at it",
     "signal.sent": "a signal has been sent; that is not kept",
+    "memory.changed": "a conversation has been read or changed; that is not kept",
     "http.sent": "an HTTP request has been answered; the answer has not been read",
 }
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from compozy_prefect.compiler.plan import MemoryPlan
+from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.llm.client import ModelClient
+from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
 from compozy_prefect.runtime.mocks import MockedClient, Mocks
 
 
@@ -24,7 +27,8 @@ class Services:
     """The outside world of one run, or of many.
 
     `env` is the process environment under the `.env` file (language.md §1.4); `client` answers
-    agents, mocked ones included; `now` is read once an attempt of a step.
+    agents, mocked ones included; `in_memory` has the conversations that end with the process;
+    `now` is read once an attempt of a step.
     """
 
     client: ModelClient
@@ -32,6 +36,7 @@ class Services:
     offline: bool = False
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     now: Callable[[], datetime] = _now
+    in_memory: Store = IN_PROCESS
 
     @classmethod
     def create(
@@ -69,6 +74,17 @@ class Services:
             mocks=Mocks.from_file(path) if path else None,
             env=env,
         )
+
+    def store(self, memory: MemoryPlan) -> Store:
+        """Where the conversations of a memory are kept. Raises RunError when that is not here."""
+        if memory.store != "in_memory":
+            raise RunError(
+                f"this version has no store `{memory.store}` for memory `{memory.id}`; "
+                "it has `persistence: {type: in_memory}`, which ends with the process",
+                code="UNSUPPORTED",
+                retryable=False,
+            )
+        return self.in_memory
 
     def asks_a_provider(self, agent: str, action: str) -> bool:
         """Whether this action of an agent would be answered by a provider, which needs a key."""

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.definitions import memory_plan
+from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.task import MemoryTask
 
 _AGENT = ("tools", "mcps", "memory", "knowledge", "attachments")
 _ACTION = ("attachments",)
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
 _WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
 _TRIGGER = ("webhook",)
-_PROJECT = ("memories", "mcps", "embedders", "vector_dbs", "knowledge_bases")
+_PROJECT = ("mcps", "embedders", "vector_dbs", "knowledge_bases")
 
 
 def support(project: Project) -> Iterator[Diagnostic]:
@@ -27,17 +30,24 @@ def support(project: Project) -> Iterator[Diagnostic]:
             yield from _unused(trigger, _TRIGGER)
         for task in checked.scope.tasks:
             yield from _unused(task, _TASK)
-            if task.type == "memory":
-                yield warning(
-                    "CZ308",
-                    "tasks of type `memory` are checked and planned, and fail when they are run",
-                    place(task, "type", "id"),
-                    "this version has no store for memories; the other eight types run",
-                )
+            if isinstance(task, MemoryTask):
+                yield from _store(task, checked.scope)
         for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)
             for action in agent.actions:
                 yield from _unused(action, _ACTION)
+
+
+def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
+    memory = scope.memories.get(task.memory_ref)
+    if memory is not None and memory_plan(memory).store != "in_memory":
+        yield warning(
+            "CZ308",
+            f"memory `{task.memory_ref}` is kept in a store that this version does not have",
+            place(task, "memory_ref", "id"),
+            "the task is checked and planned, and fails when it is run; "
+            "`persistence: {type: in_memory}` runs",
+        )
 
 
 def _unused(noun: Noun, names: tuple[str, ...]) -> Iterator[Diagnostic]:
