@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from compozy_prefect.compiler import outcomes, variables
+from compozy_prefect.compiler import children, outcomes, variables
 from compozy_prefect.compiler.places import Place
 from compozy_prefect.compiler.scope import action_of
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.compiler.values import (
     ANY_MAP,
-    BOOLEAN,
     NUMBER,
     TEXT,
     UNKNOWN,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 Makers = dict[str, Callable[[], Shape]]
 
-_TEXTS = ("id", "name", "version", "description", "execution_id", "exec_id", "status")
+_TEXTS = ("id", "name", "version", "description", "execution_id", "exec_id")
 _ENV = map_of({}, rest=TEXT)
 
 
@@ -47,6 +46,7 @@ class Contexts:
         self._agents: dict[int, Agent] = {}
         self._tasks: dict[Step | None, Shape] = {}
         workflow = dict.fromkeys(_TEXTS, TEXT) | {
+            "status": children.STATUS,
             "input": shapes.input,
             "execution_time": NUMBER,
             "completed_tasks": list_of(TEXT),
@@ -95,8 +95,8 @@ class Contexts:
                 makers["input"] = makers["with"] = lambda: self._asked(step)
             elif sees == "outputs" and not failed:
                 makers["output"] = lambda: shapes.output(step) if ended else shapes.raw(step)
-                makers["children"] = lambda: self._children(step)
-                makers["progress"] = lambda: outcomes.PROGRESS
+                makers["children"] = lambda: children.states(step, shapes)
+                makers["progress"] = lambda: children.PROGRESS
             self._made[key] = self._context(makers, self._states(step))
         return self._made[key]
 
@@ -129,7 +129,7 @@ class Contexts:
                 makers[task.item_var] = makers["item"] = _later(outcomes.item, one, shapes)
                 makers[task.index_var] = makers["index"] = lambda: NUMBER
             elif isinstance(task, WaitTask):
-                makers["signal"] = lambda: outcomes.SIGNAL
+                makers["signal"] = _later(_signal, one, shapes)
                 makers["processor"] = _later(_processor, one, shapes)
         if step.parent is not None:
             parent = step.parent
@@ -138,7 +138,8 @@ class Contexts:
 
     def _parent(self, step: Step) -> Shape:
         shapes = self._shapes
-        makers: Makers = dict.fromkeys(("id", "type", "status"), lambda: TEXT)
+        makers: Makers = dict.fromkeys(("id", "type"), lambda: TEXT)
+        makers["status"] = lambda: children.STATUS
         makers["input"] = makers["with"] = lambda: shapes.given(step)
         if step.parent is not None:
             above = step.parent
@@ -168,27 +169,7 @@ class Contexts:
             return None
         if name == found.id and found.names() is not None and not _together(found, at):
             return UNKNOWN  # which of the items is meant is not known
-        return self._entry(found)
-
-    def _entry(self, step: Step) -> Shape:
-        shapes = self._shapes
-        makers: Makers = dict.fromkeys(("id", "status"), lambda: TEXT)
-        makers |= {
-            "input": lambda: shapes.given(step),
-            "output": lambda: shapes.output(step),
-            "error": lambda: outcomes.ERROR,
-            "children": lambda: self._children(step),
-            "handled": lambda: BOOLEAN,
-        }
-        return map_of(Lazy(makers), rest=UNKNOWN)
-
-    def _children(self, step: Step) -> Shape:
-        children = outcomes.inside(step)
-        if isinstance(step.task, CollectionTask):
-            # One for each item, under ids that are only known when it runs.
-            return map_of({}, rest=self._entry(children[0]) if len(children) == 1 else UNKNOWN)
-        fields = outcomes.by_id(children, self._entry)
-        return map_of(fields, rest=UNKNOWN if outcomes.repeated(step) else None)
+        return children.entry(found, self._shapes)
 
     # Agents
 
@@ -291,6 +272,11 @@ def _later(
     make: Callable[[Step, Shapes], Shape], step: Step, shapes: Shapes
 ) -> Callable[[], Shape]:
     return lambda: make(step, shapes)
+
+
+def _signal(step: Step, shapes: Shapes) -> Shape:
+    assert isinstance(step.task, WaitTask)
+    return outcomes.signal(step.task, shapes)
 
 
 def _processor(step: Step, shapes: Shapes) -> Shape:

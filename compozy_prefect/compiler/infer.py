@@ -97,12 +97,12 @@ def _statement(node: Node, env: Env, guarded: bool) -> None:
     elif isinstance(node, With):
         value, block = infer(node.value, env, True), env.inside()
         block.declare(node.variable, value)
-        _body(node.body, block.inside(value, env.written(node.value)))
+        _body(node.body, block.inside(value, env.holder(node.value)))
         _body(node.otherwise, block)
     elif isinstance(node, Range):
         items = infer(node.items, env, True)
         key, value = _elements(items)
-        block = env.inside(value, env.written(node.items) + dotted(None))
+        block = env.inside(value, env.holder(node.items) + dotted(None))
         block.declare(node.key_variable, key)
         block.declare(node.value_variable, value)
         _body(node.body, block)
@@ -139,7 +139,7 @@ def _reassigned(nodes: Iterable[Node]) -> Iterator[str]:
 
 def _path(node: Path, env: Env, guarded: bool) -> Shape:
     if isinstance(node.base, Node):
-        shape, what = infer(node.base, env, guarded), f"({env.written(node.base)})"
+        shape, what = infer(node.base, env, guarded), env.holder(node.base)
     else:
         shape, what = env.base(node.base, node.start)
     for segment in node.segments:
@@ -151,8 +151,12 @@ def _path(node: Path, env: Env, guarded: bool) -> Shape:
         name: Segment
         start, end = segment.start, segment.end
         if isinstance(segment, Subscript):
-            infer(segment.index, env)
+            index = infer(segment.index, env)
             name = known_key(segment.index)
+            if name is None and index.kinds == {"number"} and shape.kinds == {"array"}:
+                shape = element(shape)
+                what += dotted(None)
+                continue
         else:
             name = segment.name
             start += env.text[start : start + 1] == "."
