@@ -83,7 +83,7 @@ def inside(step: Step, *roles: str) -> list[Step]:
 
 
 def entry(step: Step, shapes: Shapes) -> Shape:
-    """What `.tasks.<id>` is (§11.3)."""
+    """What `.tasks.<id>` is (§11.3), and nothing else."""
     makers: dict[str, Callable[[], Shape]] = {
         "id": lambda: TEXT,
         "status": lambda: STATUS,
@@ -93,7 +93,7 @@ def entry(step: Step, shapes: Shapes) -> Shape:
         "children": lambda: states(step, shapes),
         "handled": lambda: BOOLEAN,
     }
-    return map_of(Lazy(makers), rest=UNKNOWN)
+    return map_of(Lazy(makers), closed=True)
 
 
 def states(step: Step, shapes: Shapes) -> Shape:

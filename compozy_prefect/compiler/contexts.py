@@ -6,12 +6,12 @@ known, and which the pass over templates judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from compozy_prefect.compiler import children, outcomes, variables
 from compozy_prefect.compiler.places import Place
-from compozy_prefect.compiler.scope import action_of
+from compozy_prefect.compiler.scope import Scope, action_of, memory_references
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.compiler.values import (
     ANY_MAP,
@@ -25,6 +25,7 @@ from compozy_prefect.compiler.values import (
     map_of,
 )
 from compozy_prefect.language.models.agent import Action, Agent
+from compozy_prefect.language.models.memory import MemoryReferences
 from compozy_prefect.language.models.task import BasicTask, CollectionTask, WaitTask
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Contexts:
             "workflow": map_of(workflow, rest=UNKNOWN),
             "trigger": map_of(trigger, rest=UNKNOWN),
             "env": _ENV,
+            "tools": _named(shapes.scope, "tools", (one.id for one in shapes.scope.tools_used)),
+            "agents": _named(shapes.scope, "agents", shapes.scope.agents),
         }
 
     def of(self, place: Place) -> Shape:
@@ -92,6 +95,9 @@ class Contexts:
                 # Without a `with`, what is meant may be the input of the workflow.
                 makers["input"] = makers["with"] = lambda: shapes.given(step)
             if sees == "prompt":
+                agent = shapes.scope.agent_of(step.task)
+                own = step.task.memory if isinstance(step.task, BasicTask) else None
+                makers["memory"] = lambda: _memory(agent.memory if agent is not None else own)
                 makers["input"] = makers["with"] = lambda: self._asked(step)
             elif sees == "outputs" and not failed:
                 makers["output"] = lambda: shapes.output(step) if ended else shapes.raw(step)
@@ -115,6 +121,9 @@ class Contexts:
         users = self._users_of(place)
         if users.only is not None:
             makers = self._around(users.only, False)
+        if place.sees == "prompt" and users.agent is not None:
+            memory = users.agent.memory
+            makers["memory"] = lambda: _memory(memory)
         if place.sees == "prompt" and "actions" in place.pointer[2:3]:
             makers["input"] = makers["with"] = lambda: self._to_action(place)
         return self._context(makers, self._states(users.only) if users.alike else UNKNOWN)
@@ -169,7 +178,8 @@ class Contexts:
             return None
         if name == found.id and found.names() is not None and not _together(found, at):
             return UNKNOWN  # which of the items is meant is not known
-        return children.entry(found, self._shapes)
+        # Another field of it is said by the pass over templates.
+        return children.entry(found, self._shapes)._replace(closed=False, rest=UNKNOWN)
 
     # Agents
 
@@ -266,6 +276,18 @@ def _together(found: Step, at: Step | None) -> bool:
     collection = next((a for a in found.ancestors if isinstance(a.task, CollectionTask)), None)
     around = (at, *at.ancestors) if at is not None else ()
     return any(one is collection for one in around)
+
+
+def _named(scope: Scope, kind: str, names: Iterable[str]) -> Shape:
+    """`.tools` and `.agents`, by their ids."""
+    known = dict.fromkeys(names, ANY_MAP)
+    broken = any(one == kind for one, _ in scope.broken)
+    return map_of(known, closed=not broken, rest=UNKNOWN if broken else None)
+
+
+def _memory(given: MemoryReferences | None) -> Shape:
+    """`.memory` in a prompt: the transcripts of what an agent or a task refers to (§4.4)."""
+    return map_of({one.id: UNKNOWN for one in memory_references(given)}, closed=True)
 
 
 def _later(

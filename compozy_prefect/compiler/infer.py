@@ -101,6 +101,8 @@ def _statement(node: Node, env: Env, guarded: bool) -> None:
         _body(node.otherwise, block)
     elif isinstance(node, Range):
         items = infer(node.items, env, True)
+        if isinstance(node.items, Path):
+            _gone(node.items, env)
         key, value = _elements(items)
         block = env.inside(value, env.holder(node.items) + dotted(None))
         block.declare(node.key_variable, key)
@@ -111,6 +113,14 @@ def _statement(node: Node, env: Env, guarded: bool) -> None:
         _body(node.body, env.inside(UNKNOWN, root=UNKNOWN))
     elif isinstance(node, Invoke) and node.value is not None:
         infer(node.value, env)
+
+
+def _gone(items: Path, env: Env) -> None:
+    """What can never be there is no list to go by; that nothing may be there is what is guarded."""
+    probe = env.inside()
+    probe.found = []
+    infer(items, probe)
+    env.found += [one for one in probe.found if one.code == "CZ503" and one not in env.found]
 
 
 def _elements(shape: Shape) -> tuple[Shape, Shape]:

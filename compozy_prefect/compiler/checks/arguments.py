@@ -13,6 +13,7 @@ from typing import Any
 from compozy_prefect.compiler.checks.contents import fits
 from compozy_prefect.compiler.checks.nouns import is_template, place
 from compozy_prefect.compiler.checks.project import Checked, Project
+from compozy_prefect.compiler.checks.unread import unread
 from compozy_prefect.compiler.scope import action_of
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Diagnostic, Span, warning
@@ -31,6 +32,7 @@ def arguments(project: Project) -> Iterator[Diagnostic]:
             for what, schema, defaults in _schemas(step, checked):
                 if isinstance(schema, dict) and not _COMPOSED & schema.keys():
                     yield from _judged(step, what, schema, defaults | brought)
+            yield from unread(step, checked.scope)
             if isinstance(step.task, SignalTask):
                 yield from _sent(step, step.task, project)
 
