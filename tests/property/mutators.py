@@ -212,7 +212,7 @@ def duplicates(source: Source, project: Project) -> Iterator[Mutation]:
             for name, value in node.entries.items():
                 key = node.keys[name]
                 text = source.text[key.start : source.stop(value)]
-                if "\n" not in text:
+                if text and "\n" not in text:  # what an alias stands for is elsewhere
                     flow = source.text[node.start] == "{"
                     column = key.start - (source.text.rfind("\n", 0, key.start) + 1)
                     again = f"{text}, " if flow else f"{text}\n{' ' * column}"
