@@ -6,16 +6,15 @@ known, and which the pass over templates judges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from compozy_prefect.compiler import outcomes, variables
+from compozy_prefect.compiler import children, outcomes, variables
 from compozy_prefect.compiler.places import Place
-from compozy_prefect.compiler.scope import action_of
+from compozy_prefect.compiler.scope import Scope, action_of, memory_references
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.compiler.values import (
     ANY_MAP,
-    BOOLEAN,
     NUMBER,
     TEXT,
     UNKNOWN,
@@ -26,6 +25,7 @@ from compozy_prefect.compiler.values import (
     map_of,
 )
 from compozy_prefect.language.models.agent import Action, Agent
+from compozy_prefect.language.models.memory import MemoryReferences
 from compozy_prefect.language.models.task import BasicTask, CollectionTask, WaitTask
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Makers = dict[str, Callable[[], Shape]]
 
-_TEXTS = ("id", "name", "version", "description", "execution_id", "exec_id", "status")
+_TEXTS = ("id", "name", "version", "description", "execution_id", "exec_id")
 _ENV = map_of({}, rest=TEXT)
 
 
@@ -47,6 +47,7 @@ class Contexts:
         self._agents: dict[int, Agent] = {}
         self._tasks: dict[Step | None, Shape] = {}
         workflow = dict.fromkeys(_TEXTS, TEXT) | {
+            "status": children.STATUS,
             "input": shapes.input,
             "execution_time": NUMBER,
             "completed_tasks": list_of(TEXT),
@@ -57,6 +58,8 @@ class Contexts:
             "workflow": map_of(workflow, rest=UNKNOWN),
             "trigger": map_of(trigger, rest=UNKNOWN),
             "env": _ENV,
+            "tools": _named(shapes.scope, "tools", (one.id for one in shapes.scope.tools_used)),
+            "agents": _named(shapes.scope, "agents", shapes.scope.agents),
         }
 
     def of(self, place: Place) -> Shape:
@@ -92,11 +95,14 @@ class Contexts:
                 # Without a `with`, what is meant may be the input of the workflow.
                 makers["input"] = makers["with"] = lambda: shapes.given(step)
             if sees == "prompt":
+                agent = shapes.scope.agent_of(step.task)
+                own = step.task.memory if isinstance(step.task, BasicTask) else None
+                makers["memory"] = lambda: _memory(agent.memory if agent is not None else own)
                 makers["input"] = makers["with"] = lambda: self._asked(step)
             elif sees == "outputs" and not failed:
                 makers["output"] = lambda: shapes.output(step) if ended else shapes.raw(step)
-                makers["children"] = lambda: self._children(step)
-                makers["progress"] = lambda: outcomes.PROGRESS
+                makers["children"] = lambda: children.states(step, shapes)
+                makers["progress"] = lambda: children.PROGRESS
             self._made[key] = self._context(makers, self._states(step))
         return self._made[key]
 
@@ -115,6 +121,9 @@ class Contexts:
         users = self._users_of(place)
         if users.only is not None:
             makers = self._around(users.only, False)
+        if place.sees == "prompt" and users.agent is not None:
+            memory = users.agent.memory
+            makers["memory"] = lambda: _memory(memory)
         if place.sees == "prompt" and "actions" in place.pointer[2:3]:
             makers["input"] = makers["with"] = lambda: self._to_action(place)
         return self._context(makers, self._states(users.only) if users.alike else UNKNOWN)
@@ -129,7 +138,7 @@ class Contexts:
                 makers[task.item_var] = makers["item"] = _later(outcomes.item, one, shapes)
                 makers[task.index_var] = makers["index"] = lambda: NUMBER
             elif isinstance(task, WaitTask):
-                makers["signal"] = lambda: outcomes.SIGNAL
+                makers["signal"] = _later(_signal, one, shapes)
                 makers["processor"] = _later(_processor, one, shapes)
         if step.parent is not None:
             parent = step.parent
@@ -138,7 +147,8 @@ class Contexts:
 
     def _parent(self, step: Step) -> Shape:
         shapes = self._shapes
-        makers: Makers = dict.fromkeys(("id", "type", "status"), lambda: TEXT)
+        makers: Makers = dict.fromkeys(("id", "type"), lambda: TEXT)
+        makers["status"] = lambda: children.STATUS
         makers["input"] = makers["with"] = lambda: shapes.given(step)
         if step.parent is not None:
             above = step.parent
@@ -168,27 +178,8 @@ class Contexts:
             return None
         if name == found.id and found.names() is not None and not _together(found, at):
             return UNKNOWN  # which of the items is meant is not known
-        return self._entry(found)
-
-    def _entry(self, step: Step) -> Shape:
-        shapes = self._shapes
-        makers: Makers = dict.fromkeys(("id", "status"), lambda: TEXT)
-        makers |= {
-            "input": lambda: shapes.given(step),
-            "output": lambda: shapes.output(step),
-            "error": lambda: outcomes.ERROR,
-            "children": lambda: self._children(step),
-            "handled": lambda: BOOLEAN,
-        }
-        return map_of(Lazy(makers), rest=UNKNOWN)
-
-    def _children(self, step: Step) -> Shape:
-        children = outcomes.inside(step)
-        if isinstance(step.task, CollectionTask):
-            # One for each item, under ids that are only known when it runs.
-            return map_of({}, rest=self._entry(children[0]) if len(children) == 1 else UNKNOWN)
-        fields = outcomes.by_id(children, self._entry)
-        return map_of(fields, rest=UNKNOWN if outcomes.repeated(step) else None)
+        # Another field of it is said by the pass over templates.
+        return children.entry(found, self._shapes)._replace(closed=False, rest=UNKNOWN)
 
     # Agents
 
@@ -287,10 +278,27 @@ def _together(found: Step, at: Step | None) -> bool:
     return any(one is collection for one in around)
 
 
+def _named(scope: Scope, kind: str, names: Iterable[str]) -> Shape:
+    """`.tools` and `.agents`, by their ids."""
+    known = dict.fromkeys(names, ANY_MAP)
+    broken = any(one == kind for one, _ in scope.broken)
+    return map_of(known, closed=not broken, rest=UNKNOWN if broken else None)
+
+
+def _memory(given: MemoryReferences | None) -> Shape:
+    """`.memory` in a prompt: the transcripts of what an agent or a task refers to (§4.4)."""
+    return map_of({one.id: UNKNOWN for one in memory_references(given)}, closed=True)
+
+
 def _later(
     make: Callable[[Step, Shapes], Shape], step: Step, shapes: Shapes
 ) -> Callable[[], Shape]:
     return lambda: make(step, shapes)
+
+
+def _signal(step: Step, shapes: Shapes) -> Shape:
+    assert isinstance(step.task, WaitTask)
+    return outcomes.signal(step.task, shapes)
 
 
 def _processor(step: Step, shapes: Shapes) -> Shape:

@@ -83,7 +83,9 @@ class Env:
         if found.kinds:
             if not guarded:
                 message = f"`{what}` is {found.nouns} and has no field `{name}`"
-                self.found.append(Finding("CZ504", message, start, end))
+                near = nearest(name, found.also)
+                hint = f"did you mean `{near}`?" if near else None
+                self.found.append(Finding("CZ504", message, start, end, hint))
             return UNKNOWN
         self.missing(what, found, name, start, end, guarded)
         return UNKNOWN
@@ -92,7 +94,9 @@ class Env:
         self, what: str, stop: Stop, name: str, start: int, end: int, guarded: bool = False
     ) -> None:
         """Reports a field that a map does not list, unless it may well be there."""
-        near = nearest(name, stop.known)
+        # Where other fields may be, one word may be one of them.
+        also = [one for one in stop.also if stop.closed or "_" in one]
+        near = nearest(name, [*stop.known, *also])
         if near is None and (guarded or not stop.closed):
             return
         listed = ", ".join(stop.known) or "no fields at all"
@@ -116,7 +120,16 @@ class Env:
             ]
             return self.base(node.base, node.start)[1] + "".join(map(dotted, names)) or "."
         text = " ".join(self.text[node.start : node.end].split())
-        return text if len(text) <= 60 else text[:59] + "…"
+        if len(text) > 60:
+            return text[:59] + "…"
+        # An expression in parentheses stands between them.
+        opened, closed = text.count("("), text.count(")")
+        return "(" * (closed - opened) + text + ")" * (opened - closed)
+
+    def holder(self, node: Node) -> str:
+        """The same for one whose fields are named behind it."""
+        text = self.written(node)
+        return text if isinstance(node, (Path, Literal)) else f"({text})"
 
 
 def dotted(segment: Segment) -> str:

@@ -97,12 +97,14 @@ def _statement(node: Node, env: Env, guarded: bool) -> None:
     elif isinstance(node, With):
         value, block = infer(node.value, env, True), env.inside()
         block.declare(node.variable, value)
-        _body(node.body, block.inside(value, env.written(node.value)))
+        _body(node.body, block.inside(value, env.holder(node.value)))
         _body(node.otherwise, block)
     elif isinstance(node, Range):
         items = infer(node.items, env, True)
+        if isinstance(node.items, Path):
+            _gone(node.items, env)
         key, value = _elements(items)
-        block = env.inside(value, env.written(node.items) + dotted(None))
+        block = env.inside(value, env.holder(node.items) + dotted(None))
         block.declare(node.key_variable, key)
         block.declare(node.value_variable, value)
         _body(node.body, block)
@@ -111,6 +113,14 @@ def _statement(node: Node, env: Env, guarded: bool) -> None:
         _body(node.body, env.inside(UNKNOWN, root=UNKNOWN))
     elif isinstance(node, Invoke) and node.value is not None:
         infer(node.value, env)
+
+
+def _gone(items: Path, env: Env) -> None:
+    """What can never be there is no list to go by; that nothing may be there is what is guarded."""
+    probe = env.inside()
+    probe.found = []
+    infer(items, probe)
+    env.found += [one for one in probe.found if one.code == "CZ503" and one not in env.found]
 
 
 def _elements(shape: Shape) -> tuple[Shape, Shape]:
@@ -139,7 +149,7 @@ def _reassigned(nodes: Iterable[Node]) -> Iterator[str]:
 
 def _path(node: Path, env: Env, guarded: bool) -> Shape:
     if isinstance(node.base, Node):
-        shape, what = infer(node.base, env, guarded), f"({env.written(node.base)})"
+        shape, what = infer(node.base, env, guarded), env.holder(node.base)
     else:
         shape, what = env.base(node.base, node.start)
     for segment in node.segments:
@@ -151,8 +161,12 @@ def _path(node: Path, env: Env, guarded: bool) -> Shape:
         name: Segment
         start, end = segment.start, segment.end
         if isinstance(segment, Subscript):
-            infer(segment.index, env)
+            index = infer(segment.index, env)
             name = known_key(segment.index)
+            if name is None and index.kinds == {"number"} and shape.kinds == {"array"}:
+                shape = element(shape)
+                what += dotted(None)
+                continue
         else:
             name = segment.name
             start += env.text[start : start + 1] == "."

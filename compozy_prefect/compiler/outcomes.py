@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from compozy_prefect.compiler import children
 from compozy_prefect.compiler.scope import action_of
 from compozy_prefect.compiler.sequence import target_id, targets_of
 from compozy_prefect.compiler.tree import Step
@@ -17,7 +18,6 @@ from compozy_prefect.compiler.values import (
     TEXT,
     UNKNOWN,
     Layers,
-    Lazy,
     Shape,
     besides,
     either,
@@ -25,6 +25,7 @@ from compozy_prefect.compiler.values import (
     entry,
     list_of,
     map_of,
+    one_of,
 )
 from compozy_prefect.language import nodes
 from compozy_prefect.language.models.task import (
@@ -45,27 +46,9 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"\s*(-?\d+)\s*\.\.\s*(-?\d+)\s*")
 
-ERROR = map_of({"message": TEXT, "code": TEXT, "details": UNKNOWN})
-_COUNTS = (
-    "total_children success_count failed_count canceled_count timed_out_count terminal_count "
-    "running_count pending_count completion_rate failure_rate completed_count"
-)
-PROGRESS = map_of(
-    dict.fromkeys(_COUNTS.split(), NUMBER) | {"strategy": TEXT, "last_updated": UNKNOWN}
-)
-_ITEM_COUNTS = map_of(dict.fromkeys(("item_count", "skipped_count", "child_count"), NUMBER))
-SIGNAL = map_of(
-    {
-        "payload": UNKNOWN,
-        "metadata": map_of(
-            dict.fromkeys(("signal_id", "received_at_utc", "workflow_id", "source"), TEXT)
-        ),
-    },
-    rest=UNKNOWN,  # a field of the payload
-)
+_METADATA = map_of(dict.fromkeys(("signal_id", "received_at_utc", "workflow_id", "source"), TEXT))
 _ANSWER = map_of({"response": TEXT}, closed=True)
 _HTTP = map_of({"status_code": NUMBER, "data": UNKNOWN, "headers": map_of({}, rest=TEXT)})
-_ROUTED = {"condition": UNKNOWN, "route_taken": TEXT, "router_type": TEXT}
 _SKIPPED = map_of({"skipped": BOOLEAN}, closed=True)
 
 _MESSAGES = list_of(map_of({"role": TEXT, "content": TEXT}))
@@ -106,12 +89,12 @@ def _mapped(step: Step, outputs: Mapping[str, Any], shapes: Shapes) -> Shape:
     if isinstance(task, (ParallelTask, CompositeTask)):
         around = shapes.raw(step)
         fields = Layers(own.fields, around.fields)
-        also = {**around.also, "output": own}
-        return around._replace(fields=fields, also=also)
+        return around._replace(fields=fields, also=Layers({"output": own}, around.also))
     if isinstance(task, CollectionTask):
-        also = {"output": own, "progress_info": PROGRESS, "collection_metadata": _ITEM_COUNTS}
-        return own._replace(closed=False, also={**also, "outputs": UNKNOWN})
-    return besides(own, _ROUTED) if isinstance(task, RouterTask) else own
+        return besides(own, Layers({"output": own}, shapes.raw(step).also))
+    if isinstance(task, RouterTask):
+        return _mapped_route(own, shapes.raw(step))
+    return own
 
 
 def raw(step: Step, shapes: Shapes) -> Shape:
@@ -123,9 +106,9 @@ def raw(step: Step, shapes: Shapes) -> Shape:
         case BasicTask():
             return _basic(step, task, shapes)
         case ParallelTask() | CompositeTask():
-            return _children(step, shapes)
+            return children.gathered(step, shapes)
         case CollectionTask():
-            return _collected(step, task, shapes)
+            return children.collected(step, task, shapes)
         case RouterTask():
             return _routed(step, task, shapes)
         case WaitTask():
@@ -133,7 +116,7 @@ def raw(step: Step, shapes: Shapes) -> Shape:
             return map_of(
                 {
                     "wait_status": TEXT,
-                    "signal": SIGNAL,
+                    "signal": signal(task, shapes),
                     "processor_output": map_of(answer),
                     "signal_name": TEXT,
                     "has_processor": BOOLEAN,
@@ -201,71 +184,52 @@ def _wrapped(shape: Shape) -> Shape:
     )
 
 
-def view(step: Step, shapes: Shapes) -> Shape:
-    """The result of a child in that of its container: both spellings of §3.3."""
-    made = shapes.output(step)
-    return besides(made, {"output": made, "status": TEXT, "error": ERROR})
-
-
-def inside(step: Step, *roles: str) -> list[Step]:
-    """The steps in a container that have states of their own."""
-    return [one for one in step.steps if one.role in (roles or ("line", "route"))]
-
-
-def repeated(step: Step) -> bool:
-    """Whether a step runs once for each item, so that its id may have a number behind it."""
-    return any(isinstance(above.task, CollectionTask) for above in step.ancestors)
-
-
-def by_id(steps: Iterable[Step], make: Callable[[Step], Shape]) -> Lazy:
-    def later(step: Step) -> Callable[[], Shape]:
-        return lambda: make(step)
-
-    makers: dict[str, Callable[[], Shape]] = {}
-    for step in steps:
-        makers.setdefault(step.id, later(step))
-    return Lazy(makers)
-
-
-def _children(step: Step, shapes: Shapes) -> Shape:
-    children = inside(step)
-    fields = by_id(children, lambda child: view(child, shapes))
-    plain = by_id(children, shapes.output)
-    # Ids with a number behind them, of templates, and those that stand in for a missing one.
-    numbered = repeated(step) or any(
-        "{{" in child.id or "id" not in child.task.node.entries for child in children
-    )
-    also = {"progress_info": PROGRESS, "outputs": map_of(plain, rest=UNKNOWN)}
-    if numbered:
-        return map_of(fields, rest=UNKNOWN)._replace(also=also)
-    return map_of(fields, closed=True)._replace(also=also)
-
-
-def _collected(step: Step, task: CollectionTask, shapes: Shapes) -> Shape:
-    """A list of outputs, which also answers texts as keys (§3.4)."""
-    lines = inside(step, "line")
-    if task.task is not None:
-        items = shapes.output(lines[0]) if lines else UNKNOWN
-    else:
-        known = len(lines) == len(step.steps) and not any("{{" in one.id for one in lines)
-        fields = by_id(lines, shapes.output)
-        items = map_of(fields, closed=known, rest=None if known else UNKNOWN)
-    return Shape("array", items=items, rest=UNKNOWN)
-
-
 def _routed(step: Step, task: RouterTask, shapes: Shapes) -> Shape:
+    """What the chosen step gives, and what was decided (§3.6)."""
     ids = [target_id(target) for target in targets_of(task)]
     found = [shapes.tree.find(name, step) for name in ids if "{{" not in name]
     targets = [target for target in found if target is not None and target is not step]
+    routes = tuple(map(str, task.routes)) if isinstance(task.routes, Mapping) else ()
+    routed = {
+        "condition": UNKNOWN,
+        "route_taken": one_of(*dict.fromkeys((*routes, "default"))),
+        "router_type": one_of("conditional"),
+    }
     if not ids or len(targets) < len(ids):
         return UNKNOWN
-    return besides(either(shapes.output(target) for target in targets), _ROUTED)
+    made = either(children.view(target, shapes) for target in targets)
+    chosen = []
+    for one in made.alternatives:
+        if one.kind == "object":
+            chosen.append(besides(one, routed))
+        else:  # of which there is no more than this
+            chosen.append(map_of({**routed, "output": one}, closed=True))
+    return either(chosen) if chosen else UNKNOWN
+
+
+def _mapped_route(own: Shape, around: Shape) -> Shape:
+    """The `outputs` of a router, over what the chosen step gives (§3.6)."""
+    if not around.alternatives:
+        return own._replace(closed=False, rest=UNKNOWN)
+    return either(
+        besides(own, Layers({"output": own}, one.fields, one.also))._replace(
+            closed=one.closed, rest=one.rest
+        )
+        for one in around.alternatives
+    )
 
 
 def processed(step: Step, shapes: Shapes) -> Shape:
     """What the processor of a wait gives for each signal (§3.8)."""
-    processors = inside(step, "processor")
+    processors = children.inside(step, "processor")
     return shapes.output(processors[0]) if processors else UNKNOWN
+
+
+def signal(task: WaitTask, shapes: Shapes) -> Shape:
+    """`.signal`: fields of the payload are also its own (§3.8)."""
+    payload = shapes.payload(task.wait_for)
+    own = {"payload": payload, "metadata": _METADATA}
+    return map_of(Layers(own, payload.fields if payload.kind == "object" else {}))
 
 
 def given(step: Step, shapes: Shapes) -> Shape:
@@ -283,17 +247,17 @@ def given(step: Step, shapes: Shapes) -> Shape:
         closed = schema.closed or not (schema.any or step.id in shapes.brought_to)
         return map_of(fields, closed=closed, rest=None if schema.rest is None else UNKNOWN)
     above = shapes.given(step.parent)
-    fields = Layers(schema.fields, written.fields, _brought(step.parent), above.fields)
+    fields = Layers(schema.fields, written.fields, _brought(step.parent, shapes), above.fields)
     loose = schema.rest is not None or above.rest is not None
     return map_of(fields, rest=UNKNOWN if loose else None)
 
 
-def _brought(container: Step) -> Mapping[str, Shape]:
+def _brought(container: Step, shapes: Shapes) -> Mapping[str, Shape]:
     """What a container adds to the `with` of the steps in it."""
     task = container.task
     if isinstance(task, CollectionTask):
         return dict.fromkeys(("item", "index", task.item_var, task.index_var), UNKNOWN)
-    return {"signal": SIGNAL} if isinstance(task, WaitTask) else {}
+    return {"signal": signal(task, shapes)} if isinstance(task, WaitTask) else {}
 
 
 def item(step: Step, shapes: Shapes) -> Shape:

@@ -153,7 +153,7 @@ def _subject(used: Used) -> tuple[Argument, Sequence[Argument]]:
 
 def _index(used: Used) -> Shape:
     shape = used.first
-    what = used.env.written(used.args[0].node)
+    what = used.env.holder(used.args[0].node)
     for arg in used.args[1:]:
         if "string" in shape.kinds:
             return UNKNOWN  # a byte of a text
@@ -221,7 +221,7 @@ def _map(used: Used) -> Shape:
 
 def _reached(source: Argument, node: Literal, path: str, used: Used) -> Shape:
     """The field at a dotted key of each element; what is missing there is null."""
-    shape, what = element(source.shape), used.env.written(source.node) + dotted(None)
+    shape, what = element(source.shape), used.env.holder(source.node) + dotted(None)
     if not isinstance(direct := member(shape, path), Stop):
         return direct
     # Where the key stands without its quotes, if it is written out as it is.
@@ -255,7 +255,7 @@ def _filter(used: Used) -> Shape:
             isinstance(operator, Literal) and operator.value in ("eq", "==", "equalto")
         )
         if by_value:
-            what = used.env.written(source.node) + dotted(None) + dotted(key.value)
+            what = used.env.holder(source.node) + dotted(None) + dotted(key.value)
             never_equal(what, field, [rest[-1]], used.env)
     return list_of(element(source.shape))
 
@@ -297,7 +297,7 @@ def _under(schema: Shape, value: Shape) -> Shape:
 
 def _dig(used: Used) -> Shape:
     *keys, default, source = used.args
-    shape, what = source.shape, used.env.written(source.node)
+    shape, what = source.shape, used.env.holder(source.node)
     for arg in keys:
         key, start, end = known_key(arg.node), arg.node.start, arg.node.end
         shape = used.env.step(shape, key, what, start, end, guarded=True)

@@ -34,6 +34,7 @@ from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import Template, parse, parse_condition
 from compozy_prefect.expressions.functions import FUNCTIONS
 from compozy_prefect.expressions.nodes import Call, Text
+from compozy_prefect.language.models.project import Workflow
 
 # Templates that lead to templates; a longer way than this gives up.
 _DEEPEST = 20
@@ -56,7 +57,8 @@ class Shapes:
             if step.task.on_success is not None and step.task.on_success.with_:
                 self.brought_to |= {*order.successors(step.id)}
                 self.brought_to |= {*filter(None, [order.success.get(step.id)])}
-        self.input = self.declared(workflow.config.input if workflow.config else None)
+        declared = workflow.config.input if workflow.config else None
+        self.input = _sent(self, workflow) if declared is None else self.declared(declared)
         self._contexts = Contexts(self)
 
     # Places
@@ -100,6 +102,19 @@ class Shapes:
         if name not in self._named:
             self._named[name] = shape_of(self.scope.schema(name))
         return self._named[name]
+
+    def payload(self, name: str) -> Shape:
+        """What a signal brings, by the schema of the trigger that listens to one of that name.
+
+        Whoever sends it to a run that waits may send something else (§2.7): it is never closed.
+        """
+        for workflow in (self.scope.workflow, *(one.noun for one in self.scope.loaded.workflows)):
+            for trigger in workflow.triggers:
+                # A name of a schema means what the workflow that has the trigger calls so.
+                known = workflow is self.scope.workflow or isinstance(trigger.schema, dict)
+                if trigger.name == name and trigger.webhook is None and known:
+                    return _open(self.declared(trigger.schema))
+        return UNKNOWN
 
     # Steps
 
@@ -183,3 +198,20 @@ class Shapes:
             return UNKNOWN
         finally:
             self._depth -= 1
+
+
+def _sent(shapes: Shapes, workflow: Workflow) -> Shape:
+    """The input of a workflow that declares none: what its triggers say that they bring (§2.7)."""
+    brought: list[Shape] = []
+    for trigger in workflow.triggers:
+        if trigger.webhook is None:
+            brought.append(shapes.declared(trigger.schema))
+        else:
+            events = trigger.webhook.events
+            brought += [map_of(dict.fromkeys(event.input, UNKNOWN)) for event in events]
+    return _open(either(brought))
+
+
+def _open(shape: Shape) -> Shape:
+    """The shape of what is not checked: a map may have other fields too."""
+    return either(one._replace(closed=False) for one in shape.alternatives)

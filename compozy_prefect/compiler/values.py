@@ -29,9 +29,8 @@ class Shape(NamedTuple):
     """`kind` is a key of `NOUNS`, "null", or empty where nothing or `any` of several is known.
 
     A map has `fields`; others do not exist if it is `closed`, have the shape `rest` if there is
-    one, and are not listed otherwise. A list has `items`; with a `rest` it answers texts as keys
-    too (§3.4). `values` are the only ones that there are. `also` are fields that a value answers
-    besides those it has (§3.3).
+    one, and are not listed otherwise. A list has `items`. `values` are the only ones that there
+    are. `also` are fields that a value, a list too, answers besides those it has (§3.3, §3.4).
     """
 
     kind: str = ""
@@ -72,12 +71,13 @@ ANY_MAP = Shape("object", rest=UNKNOWN)
 class Stop(NamedTuple):
     """Why a member cannot be there: `known` are the fields, or `kinds` those that have none.
 
-    `closed`: the shape rules out any other field.
+    `also` are those that it answers besides. `closed`: the shape rules out any other field.
     """
 
     known: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     closed: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def nouns(self) -> str:
@@ -140,6 +140,10 @@ def map_of(
     return Shape("object", fields, closed, rest)
 
 
+def one_of(*values: str) -> Shape:
+    return Shape("string", values=values)
+
+
 def literal(value: Any) -> Shape:
     """The shape of one value that is no container."""
     kind = kind_of(value)
@@ -186,7 +190,7 @@ def _scalar(known: Shape | None, other: Shape) -> Shape:
         return other
     if known.values is None or other.values is None:
         return Shape(other.kind)
-    values = known.values + other.values
+    values = tuple(dict.fromkeys(known.values + other.values))
     return Shape(other.kind, values=values if len(values) <= _MOST_VALUES else None)
 
 
@@ -194,7 +198,7 @@ def besides(shape: Shape, also: Mapping[str, Shape]) -> Shape:
     """The shape, of a value that answers these fields too where it does not have them."""
     if shape.any:
         return Shape(any=tuple(besides(one, also) for one in shape.any))
-    return shape._replace(also={**also, **shape.also}) if shape.kind else shape
+    return shape._replace(also=Layers(shape.also, also)) if shape.kind else shape
 
 
 def member(shape: Shape, segment: Segment) -> Shape | Stop:
@@ -210,21 +214,28 @@ def member(shape: Shape, segment: Segment) -> Shape | Stop:
         else:
             found.append(answer)
     if found:
-        return either(found)
+        # What no map lists by name may be in one that is open, whatever the others say of the rest.
+        named = any(str(segment) in one.fields or one.kind == "array" for one in shape.any)
+        is_open = any(not stop.kinds and not stop.closed for stop in stops)
+        return UNKNOWN if is_open and not named else either(found)
     # Of a value that may be a map, the fields of the map are what is talked of.
     maps = [stop for stop in stops if not stop.kinds]
+    also = tuple(dict.fromkeys(name for stop in stops for name in stop.also))
     if not maps:
-        return Stop(kinds=tuple(dict.fromkeys(kind for stop in stops for kind in stop.kinds)))
+        kinds = tuple(dict.fromkeys(kind for stop in stops for kind in stop.kinds))
+        return Stop(kinds=kinds, also=also)
     if any(not stop.known and not stop.closed for stop in maps):
         return UNKNOWN  # a map of which nothing is listed may have anything
     known = tuple(dict.fromkeys(name for stop in maps for name in stop.known))
-    return Stop(known, closed=all(stop.closed for stop in maps))
+    return Stop(known, closed=all(stop.closed for stop in maps), also=also)
 
 
 def _member(shape: Shape, segment: Segment) -> Shape | Stop:
     kind = shape.kind
     if kind in ("", "null"):
         return UNKNOWN
+    if kind == "array" and segment is None and shape.also:
+        return UNKNOWN  # an item, or what it answers besides
     if kind == "array" and not isinstance(segment, str):
         return shape.items or UNKNOWN
     if kind == "object":
@@ -238,8 +249,8 @@ def _member(shape: Shape, segment: Segment) -> Shape | Stop:
     if shape.rest is not None:
         return shape.rest
     if kind == "object":
-        return Stop(tuple(shape.fields), closed=shape.closed)
-    return Stop(kinds=(kind,))
+        return Stop(tuple(shape.fields), closed=shape.closed, also=tuple(shape.also))
+    return Stop(kinds=(kind,), also=tuple(shape.also))
 
 
 def element(shape: Shape) -> Shape:

@@ -73,7 +73,7 @@ class _Statements:
             if node is not None:
                 out.append(node)
         if opener is not None:
-            end = len(self._template)
+            end = len(self._template.rstrip())
             head = self._template[opener.start : opener.end]
             raise TemplateError(
                 f"`{head}` has no `{{{{ end }}}}`",

@@ -32,7 +32,6 @@ class Read(NamedTuple):
 
     None stands for a segment that is only known when it runs. `starts` gives the offset of each
     segment, `end` the end of the whole path. `guarded`: what is missing reads as null (§11.5).
-    `shown`: what it leads to may be in the result, and not only in what a test says of it.
     """
 
     segments: tuple[str | int | None, ...]
@@ -40,7 +39,6 @@ class Read(NamedTuple):
     start: int
     end: int
     guarded: bool
-    shown: bool = True
 
 
 class Use(NamedTuple):
@@ -53,14 +51,6 @@ class Use(NamedTuple):
 
 
 Guards = frozenset[str]
-
-# Functions that tell of a value, and do not give it on.
-_TELLING = (
-    "eq ne lt le gt ge not empty len length has hasKey contains hasPrefix hasSuffix regexMatch "
-    "mustRegexMatch kindOf kindIs typeOf typeIs typeIsLike deepEqual any all semverCompare"
-)
-_TESTS = frozenset(_TELLING.split())
-_COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
 
 
 def reads_of(
@@ -81,7 +71,6 @@ class _Walk:
         self.uses: list[Use] = []
         self._guards = guards
         self._defining = False
-        self._shown = True
 
     def node(self, node: Node, at_root: bool, guarded: bool) -> None:
         if isinstance(node, Path):
@@ -89,7 +78,7 @@ class _Walk:
         elif isinstance(node, Call):
             self._call(node, at_root, guarded)
         elif isinstance(node, (If, With, Range)):
-            self._all((_head(node),), at_root, True, shown=not isinstance(node, If))
+            self._all((_head(node),), at_root, True)
             self._all(node.body, at_root and isinstance(node, If), False)
             self._all(node.otherwise, at_root, False)
         elif isinstance(node, Define):
@@ -97,19 +86,16 @@ class _Walk:
             self._all(node.body, False, False)
             self._defining = was
         elif isinstance(node, Choice):
-            self._all((node.condition,), at_root, True, shown=False)
+            self._all((node.condition,), at_root, True)
             self._all((node.yes, node.no), at_root, guarded)
         else:
             guards = isinstance(node, (Not, Each))
             guards = guards or (isinstance(node, Binary) and node.op in ("&&", "||"))
-            tests = isinstance(node, Not) or (isinstance(node, Binary) and node.op in _COMPARISONS)
-            self._all(children(node), at_root, guarded or guards, shown=not tests)
+            self._all(children(node), at_root, guarded or guards)
 
-    def _all(self, nodes: Iterable[Node], at_root: bool, guarded: bool, shown: bool = True) -> None:
-        was, self._shown = self._shown, self._shown and shown
+    def _all(self, nodes: Iterable[Node], at_root: bool, guarded: bool) -> None:
         for node in nodes:
             self.node(node, at_root, guarded)
-        self._shown = was
 
     def _path(self, node: Path, at_root: bool, guarded: bool) -> None:
         read = self._read(node, at_root, guarded)
@@ -118,7 +104,7 @@ class _Walk:
         elif isinstance(node.base, Node):
             self.node(node.base, at_root, guarded)
         for segment in node.segments:
-            self._all(children(segment), at_root, False, shown=False)
+            self._all(children(segment), at_root, False)
 
     def _call(self, node: Call, at_root: bool, guarded: bool) -> None:
         texts = tuple(a.value for a in node.args if isinstance(a, Literal) and _is_text(a))
@@ -130,16 +116,11 @@ class _Walk:
             self.reads.append(indexed)
             assert isinstance(args[0], Path)
             for segment in args[0].segments:
-                self._all(children(segment), at_root, False, shown=False)
+                self._all(children(segment), at_root, False)
             args = args[1:]
-        shown = node.name not in _TESTS
-        asks = node.name == "ternary"  # of what is piped, or comes last
         if node.piped is not None:
-            self._all((node.piped,), at_root, inner, shown=shown and not asks)
-        elif asks and args:
-            self._all(args[-1:], at_root, inner, shown=False)
-            args = args[:-1]
-        self._all((*args, *(value for _, value in node.keywords)), at_root, inner, shown=shown)
+            self._all((node.piped,), at_root, inner)
+        self._all((*args, *(value for _, value in node.keywords)), at_root, inner)
 
     def _read(self, path: Path, at_root: bool, guarded: bool) -> Read | None:
         root = path.base == "$" and not self._defining
@@ -153,7 +134,7 @@ class _Walk:
                 names.append(segment.name)
             else:
                 names.append(_known(segment.index) if isinstance(segment, Subscript) else None)
-        return Read(tuple(names), tuple(starts), path.start, path.end, guarded, self._shown)
+        return Read(tuple(names), tuple(starts), path.start, path.end, guarded)
 
     def _indexed(self, call: Call, at_root: bool, guarded: bool) -> Read | None:
         """`index .path "key" …` as the path it reads; the last segment is lenient (§11.6)."""
@@ -167,7 +148,7 @@ class _Walk:
         for arg in call.args[1:]:
             names.append(_known(arg))
             starts.append(arg.start)
-        return Read(tuple(names), tuple(starts), call.start, call.end, guarded, self._shown)
+        return Read(tuple(names), tuple(starts), call.start, call.end, guarded)
 
 
 def _known(index: Node) -> str | int | None:

@@ -146,6 +146,11 @@ class _Reader:
             inferred = next(
                 (t for key, t in _TYPE_OF.items() if node.get(key) is not None), "basic"
             )
+            meant = next((key for key, item in node.entries.items() if _is_type(key, item)), None)
+            if meant is not None and node.entries[meant].data() != inferred:
+                message, span = f"a task has no key `{meant}`", node.key_span(meant)
+                self.found.append(error("CZ304", message, span, "did you mean `type`?"))
+                return Task, "unknown"
             if inferred == "basic" and node.get("tasks") is not None:
                 span, hint = node.key_span("tasks"), "add `type: parallel`, or `type: composite`"
                 self.found.append(error("CZ304", "a task with `tasks` needs a `type`", span, hint))
@@ -304,6 +309,12 @@ _BYTES = {
     for power, unit in enumerate(("", "K", "M", "G", "T"))
     for suffix in ("", "B", "I", "IB")
 }
+
+
+def _is_type(key: str, item: Node) -> bool:
+    """Whether a key of a task is a misspelt `type`."""
+    said = item.value if isinstance(item, Scalar) else None
+    return said in TASK_TYPES and key != "type" and nearest(key, ("type",)) is not None
 
 
 def _stand_in(kind: Kind, node: Mapping) -> Any:

@@ -175,6 +175,65 @@ def test_what_cannot_be_there_is_always_reported(case: Case) -> None:
         assert path[wrong[0].start - 3 : wrong[0].end - 3] == "quebec"
 
 
+Steps = tuple[str | int, ...]
+
+
+def builds(schema: dict[str, Any], steps: Steps, root: dict[str, Any]) -> Iterator[Any]:
+    """Values that have something at the end of a path; any of them may be valid."""
+    if "$ref" in schema:
+        yield from builds(root["$defs"][schema["$ref"].rpartition("/")[2]], steps, root)
+        return
+    if "anyOf" in schema:
+        for part in schema["anyOf"]:
+            yield from builds(part, steps, root)
+        return
+    if "allOf" in schema:
+        # The parts are objects: what one of them says of the path, or what all leave open.
+        for part in schema["allOf"]:
+            yield from builds(part, steps, root)
+        return
+    kind = schema.get("type")
+    if not steps:
+        for value in (schema.get("const"), *schema.get("enum", ()), {}, [], "red", 1, True):
+            if value is not None:
+                yield value
+    elif kind == "array" and isinstance(steps[0], int):
+        for item in builds(schema["items"], steps[1:], root):
+            yield [item] * (steps[0] + 1)
+    elif kind == "object":
+        name = str(steps[0])
+        inner = schema.get("properties", {}).get(name, schema.get("additionalProperties", {}))
+        if isinstance(inner, dict):
+            for item in builds(inner, steps[1:], root) if inner else [nested(steps[1:])]:
+                yield {name: item}
+
+
+def nested(steps: Steps) -> Any:
+    """A value that has something at the end of a path."""
+    if not steps:
+        return "red"
+    inner = nested(steps[1:])
+    return [inner] * (steps[0] + 1) if isinstance(steps[0], int) else {steps[0]: inner}
+
+
+@given(cases(), st.lists(st.sampled_from([*NAMES, "quebec", 0]), min_size=1, max_size=4))
+@settings(max_examples=600, deadline=None)
+def test_a_path_is_reported_when_no_valid_value_has_it(case: Case, steps: list[str | int]) -> None:
+    """Both ways: what is reported is in no value that can be built, what has a known shape is."""
+    schema = rooted(case[0])
+    text = "{{ .x" + "".join(f".{one}" for one in steps) + " }}"
+    valid = Draft202012Validator(schema)
+    there = any(valid.is_valid(value) for value in builds(schema, tuple(steps), schema))
+    shape = shape_of(schema)
+    if found(text, shape):
+        assert not there
+        return
+    whole = parse(text).whole
+    assert whole is not None
+    reached = infer(whole, Env(text, map_of({"x": shape}, closed=True), lambda name: UNKNOWN))
+    assert there or not reached.alternatives, reached
+
+
 def admits(shape: Shape, value: Any) -> bool:
     """Whether a value has the shape; null has any, and so has the list that `slice` makes of it."""
     if value in (None, []) or not shape.alternatives:
@@ -204,7 +263,9 @@ KEYS = st.sampled_from([*NAMES, "quebec", "alpha.bravo", "0"])
 LITERALS = st.sampled_from(['"red"', '"green"', "1", "2.5", "true", '"3"', "nil", '["red", 1]'])
 ONE = ["first", "last", "rest", "initial", "reverse", "uniq", "compact", "flatten", "list", "sum"]
 ONE += ["length", "avg", "upper", "toString", "toJson", "keys", "values", "fromJson", "not", "sort"]
-ONE += ["unique", "max", "toStrings", "tuple", "empty"]
+ONE += ["unique", "max", "toStrings", "tuple", "empty", "len", "sortAlpha", "deepCopy", "quote"]
+ONE += ["mustFirst", "mustLast", "mustUniq", "mustCompact", "mustReverse", "join ','", "kindOf"]
+ONE += ["splitList ','", "toPrettyJson", "min", "bool", "toNumber", "trim", "int", "any", "all"]
 OPERATORS = ["==", "!=", "<", ">=", "&&", "||", "+"]
 
 
@@ -227,6 +288,24 @@ def _longer(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         inner.map(lambda e: f"(index ({e}) 0)"),
         st.tuples(inner, KEYS).map(lambda p: f"(get ({p[0]}) '{p[1]}')"),
         st.tuples(inner, KEYS, LITERALS).map(lambda p: f"(dig '{p[1]}' {p[2]} ({p[0]}))"),
+        st.tuples(inner, KEYS).map(lambda p: f"(pluck '{p[1]}' ({p[0]}))"),
+        st.tuples(inner, KEYS).map(lambda p: f"(pick ({p[0]}) '{p[1]}' 'alpha')"),
+        st.tuples(inner, KEYS).map(lambda p: f"(omit ({p[0]}) '{p[1]}')"),
+        st.tuples(inner, KEYS).map(lambda p: f"(hasKey ({p[0]}) '{p[1]}')"),
+        st.tuples(inner, KEYS, LITERALS).map(lambda p: f"(set ({p[0]}) '{p[1]}' {p[2]})"),
+        st.tuples(inner, KEYS, LITERALS).map(
+            lambda p: f"({p[0]} | selectattr('{p[1]}', 'eq', {p[2]}))"
+        ),
+        inner.map(lambda e: f"(required 'x' ({e}))"),
+        inner.map(lambda e: f"(fromJson (toJson ({e})))"),
+        inner.map(lambda e: f"({e} | ternary 'red' 1)"),
+        parts.map(lambda p: f"(merge ({p[0]}) ({p[1]}))"),
+        parts.map(lambda p: f"(dict 'alpha' ({p[0]})).alpha"),
+        parts.map(lambda p: f"({p[0]} | prepend ({p[1]}))"),
+        parts.map(lambda p: f"({p[0]} | get ({p[1]}))"),
+        parts.map(lambda p: f"({p[0]} | index ({p[1]}))"),
+        parts.map(lambda p: f"(has ({p[0]}) ({p[1]}))"),
+        parts.map(lambda p: f"(or ({p[0]}) ({p[1]}))"),
         parts.map(lambda p: f"({p[0]} | default ({p[1]}))"),
         parts.map(lambda p: f"(coalesce ({p[0]}) ({p[1]}))"),
         parts.map(lambda p: f"(ternary ({p[0]}) ({p[1]}) true)"),

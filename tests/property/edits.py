@@ -11,6 +11,7 @@ The rule: a finding counts when it stands
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +67,16 @@ class Source:
                 for name, value in node.entries.items():
                     found.setdefault(value.start, node.keys[name])
         return found
+
+    @cached_property
+    def described(self) -> Counter[str]:
+        """How often a name is that of a property, or of a value that a task gives."""
+        maps = (
+            node.entries
+            for path, node in self.nodes
+            if isinstance(node, Mapping) and path[-1:] in (("properties",), ("with",), ("outputs",))
+        )
+        return Counter(name for entries in maps for name in entries)
 
     def offset(self, span: Span) -> int:
         lines = self.text.split("\n")

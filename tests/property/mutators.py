@@ -212,7 +212,7 @@ def duplicates(source: Source, project: Project) -> Iterator[Mutation]:
             for name, value in node.entries.items():
                 key = node.keys[name]
                 text = source.text[key.start : source.stop(value)]
-                if "\n" not in text:
+                if text and "\n" not in text:  # what an alias stands for is elsewhere
                     flow = source.text[node.start] == "{"
                     column = key.start - (source.text.rfind("\n", 0, key.start) + 1)
                     again = f"{text}, " if flow else f"{text}\n{' ' * column}"
@@ -288,8 +288,9 @@ def _in_template(
     if "{{" in text:
         yield edit("template broken", text.index("}}"), text.index("}}") + 2, "")
         yield edit("template broken", text.index("{{") + 2, text.index("{{") + 2, " |")
-        if "(" in text:
-            yield edit("template broken", text.rindex(")"), text.rindex(")") + 1, "")
+        closed = re.search(r"\)[^(){}]*\}\}", text)
+        if closed:
+            yield edit("template broken", closed.start(), closed.start() + 1, "")
         block = re.search(r"\{\{-? *end *-?\}\}", text)
         if block:
             yield edit("template broken", *block.span(), "")
@@ -330,10 +331,12 @@ def names_of_data(source: Source, project: Project) -> Iterator[Mutation]:
         above = source.root.at(*path[:-1])
         for name in node.entries:
             if path[-1] in ("with", "outputs") and isinstance(above, Mapping):
-                kind, reads = "value misspelt", _reads_of(source, above, name)
+                kind, reads = "value misspelt", _reads_of(source, above, str(path[-1]), name)
             elif path[-1] == "properties":
+                # One that is described twice, or given by a task too, may be meant elsewhere.
                 found = re.finditer(rf"\.{re.escape(name)}\b", source.text)
-                kind, reads = "property misspelt", [read.start() for read in found]
+                read = [one.start() for one in found] if source.described[name] == 1 else []
+                kind, reads = "property misspelt", read
             else:
                 continue
             if reads:
@@ -342,23 +345,26 @@ def names_of_data(source: Source, project: Project) -> Iterator[Mutation]:
                 wrong = misspelt(name, node.entries)
                 also = [*reads, *source.around(node), *source.mentions(name)]
                 what = f"`{name}` is `{wrong}`"
-                yield source.edit(kind, what, start, start + len(name), wrong, also)
+                made = source.edit(kind, what, start, start + len(name), wrong, also)
+                yield made._replace(name=name)
         enum = node.get("enum")
         for item in enum.items if isinstance(enum, Sequence) else ():
             value = re.escape(_text(item))
-            compared = re.finditer(rf"[\"']{value}[\"']|\b{value}:", source.text)
+            compared = re.finditer(rf"[!=]= ?[\"']{value}[\"']", source.text)
             if also := [one.start() for one in compared]:
                 wrong = misspelt(_text(item))
                 yield source.edit("enum misspelt", wrong, item.start, item.end, wrong, also)
 
 
-def _reads_of(source: Source, task: Mapping, name: str) -> list[int]:
+def _reads_of(source: Source, task: Mapping, held: str, name: str) -> list[int]:
     """Where a value of a task's `with` or `outputs` is read, by the task itself or by others."""
     if re.search(rf"\b(?:item|index)_var: {re.escape(name)}\b", source.text):
         return []  # without it the item of that name is meant
     id_, key = re.escape(_text(task.get("id"))), re.escape(name)
     found = list(re.finditer(rf"\b(?:tasks|output)\.{id_}\.(?:\w+\.)?{key}\b", source.text))
-    inside = re.compile(rf"\.(?:with|input|output)\.{key}\b")
+    inside = re.compile(rf"\.(?:with|input)\.{key}\b")
+    if held == "outputs":
+        return [one.start() for one in found]
     found += inside.finditer(source.text, task.start, task.end)
     action = _text(task.get("action"))
     for _, node in source.nodes if action else ():

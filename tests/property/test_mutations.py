@@ -8,32 +8,57 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from edits import Mutation, Source, sources
+from meanings import MEANINGS
 from mutators import MUTATORS
 
 from compozy_prefect.compiler.compile import check
 from compozy_prefect.diagnostics import Diagnostic
 
 ROOT = Path(__file__).parents[2]
+BRIEF = ROOT.parent / "shared" / "conformance" / "brief"
+_kept = tempfile.TemporaryDirectory()
+
+
+def _brief() -> Iterator[Path]:
+    """The files of the brief, where they are; its project with what it lists and does not give."""
+    if not BRIEF.is_dir():
+        return
+    yield BRIEF / "customer-support-advanced.yaml"
+    folder = Path(_kept.name) / "brief"
+    shutil.copytree(BRIEF / "project", folder)
+    (folder / "tools").mkdir()
+    (folder / "tools" / "index.ts").write_text("export {}\n")
+    stub = "name: content-generation\ntasks: [{id: one, with: {text: hi}}]\n"
+    (folder / "workflows" / "content-generation.yaml").write_text(stub)
+    yield folder
+
+
 PROJECTS = [
     *sorted(path.parent for path in (ROOT / "examples").glob("*/compozy.yaml")),
     *sorted((ROOT / "tests" / "cases" / "valid").glob("*.yaml")),
+    *_brief(),
 ]
 EDITS = 2_000 if os.environ.get("SLOW") else 400
 SEED = 20_251
-LEAST = 0.97
+LEAST = 0.985
+# What is wrong with the values of a run, be it only a warning.
+TYPES = {"CZ503", "CZ504", "CZ505", "CZ508", "CZ509"}
 # What this version does not act on is said wherever it stands.
 NOT_YET = {"CZ308", "CZ315"}
 
 
 @pytest.mark.parametrize("path", PROJECTS, ids=lambda path: path.stem)
-def test_originals_have_no_error(path: Path) -> None:
-    assert [str(d) for d in check(path).diagnostics if d.severity == "error"] == []
+def test_originals_are_clean(path: Path) -> None:
+    found = check(path).diagnostics
+    assert [str(d) for d in found if d.severity == "error" or d.code in TYPES] == []
 
 
 def test_edits_are_reported_where_they_are(tmp_path: Path) -> None:
@@ -77,7 +102,7 @@ def everything() -> Iterator[Mutation]:
     for path in PROJECTS:
         project = check(path).project
         for source in sources(path):
-            for mutator in MUTATORS:
+            for mutator in (*MUTATORS, *MEANINGS):
                 yield from mutator(source, project)
 
 

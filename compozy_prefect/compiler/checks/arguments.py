@@ -1,7 +1,8 @@
 """What a task hands over, against the schemas that it is checked by when it runs: its own `input`,
-that of the agent's action and that of the tool (language.md §3.1, §4.2, §6.1).
+that of the agent's action, that of the tool, and those of the workflow that a signal starts
+(language.md §2.7, §3.1, §4.2, §6.1).
 
-Warnings: only the task fails, and only if it is run.
+Warnings: only the task fails, and only if it is run; a signal that is refused starts nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any
 from compozy_prefect.compiler.checks.contents import fits
 from compozy_prefect.compiler.checks.nouns import is_template, place
 from compozy_prefect.compiler.checks.project import Checked, Project
+from compozy_prefect.compiler.checks.unread import unread
 from compozy_prefect.compiler.scope import action_of
 from compozy_prefect.compiler.tree import Step
-from compozy_prefect.diagnostics import Diagnostic, warning
-from compozy_prefect.language.models.task import BasicTask, CollectionTask
+from compozy_prefect.diagnostics import Diagnostic, Span, warning
+from compozy_prefect.language.models.task import BasicTask, CollectionTask, SignalTask
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar
 
@@ -30,6 +32,9 @@ def arguments(project: Project) -> Iterator[Diagnostic]:
             for what, schema, defaults in _schemas(step, checked):
                 if isinstance(schema, dict) and not _COMPOSED & schema.keys():
                     yield from _judged(step, what, schema, defaults | brought)
+            yield from unread(step, checked.scope)
+            if isinstance(step.task, SignalTask):
+                yield from _sent(step, step.task, project)
 
 
 def _brought(checked: Checked) -> frozenset[str]:
@@ -57,12 +62,47 @@ def _schemas(step: Step, checked: Checked) -> Iterator[tuple[str, Any, set[str]]
 def _judged(
     step: Step, what: str, schema: dict[str, Any], filled: set[str]
 ) -> Iterator[Diagnostic]:
-    node, properties = step.task.node.get("with"), schema.get("properties")
+    node = step.task.node.get("with")
+    if isinstance(node, Mapping) or node is None:
+        at = place(step.task, "id") if node is None else step.task.node.key_span("with")
+        yield from _fitted(node, what, schema, {*filled, *_around(step)}, "the task", at)
+
+
+def _sent(step: Step, task: SignalTask, project: Project) -> Iterator[Diagnostic]:
+    """The payload of a signal, against what starts with it."""
+    node = task.signal.node.get("payload")
     if not isinstance(node, Mapping) and node is not None:
         return
+    at = place(task.signal, "id") if node is None else task.signal.node.key_span("payload")
+    for checked in project.workflows:
+        workflow = checked.scope.workflow
+        for trigger in workflow.triggers:
+            if trigger.webhook is not None or trigger.name != task.signal.id:
+                continue
+            own = workflow.config.input if workflow.config is not None else None
+            for what, given in (
+                (f"the trigger `{trigger.name}`", trigger.schema),
+                (f"the workflow `{workflow.id}`", own),
+            ):
+                schema = checked.scope.schema(given)
+                if isinstance(schema, dict) and not _COMPOSED & schema.keys():
+                    yield from _fitted(node, what, schema, set(), "the signal", at)
+                    break
+
+
+def _fitted(
+    node: Mapping | None,
+    what: str,
+    schema: dict[str, Any],
+    filled: set[str],
+    giver: str,
+    at: Span,
+) -> Iterator[Diagnostic]:
+    """What a map gives, against a schema; `filled` are the keys that come from elsewhere."""
+    properties = schema.get("properties")
     known: dict[str, Any] = properties if isinstance(properties, dict) else {}
     own: dict[str, Node] = node.entries if node is not None else {}
-    given = {*own, *filled, *_around(step)}
+    given = {*own, *filled}
     given |= {name for name, one in known.items() if isinstance(one, dict) and "default" in one}
     required = schema.get("required")
     listed = required if isinstance(required, list) else []
@@ -81,9 +121,9 @@ def _judged(
         names = " and ".join(f"`{name}`" for name in missing)
         yield warning(
             "CZ509",
-            f"{what} requires {names}, and the task does not give it",
-            place(step.task, "id") if node is None else step.task.node.key_span("with"),
-            f"add {names} under `with`",
+            f"{what} requires {names}, and {giver} does not give it",
+            at,
+            f"add {names} under `{'with' if giver == 'the task' else 'payload'}`",
         )
     for name, value in own.items():
         if name in known:

@@ -12,8 +12,9 @@ from compozy_prefect.compiler.checks.nouns import is_template, nouns
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.origins import Origin, Traces, echoes
 from compozy_prefect.compiler.places import Place, places
+from compozy_prefect.compiler.shown import Shown
+from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Diagnostic, warning
-from compozy_prefect.expressions.reads import Read
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Noun
 from compozy_prefect.language.models.mcp import Mcp
@@ -33,6 +34,8 @@ _KEY = re.compile(
     r"(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35}|[rs]k_live_[A-Za-z0-9]{20,}"
     r")(?![A-Za-z0-9])|-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----"
 )
+# What may read the environment: it is named, or the dot or the root are given on as a whole.
+_READS = re.compile(r"env|(?<![\w\])])[.$](?![\w\[.])")
 # The fields where secrets belong, as templates.
 _FIELDS: dict[type[Noun], tuple[str, ...]] = {
     Agent: ("env",),
@@ -86,11 +89,11 @@ def _literals(node: Node | None, name: str) -> Iterator[Diagnostic]:
 
 def _shown(checked: Checked, revealed: set[str]) -> Iterator[Diagnostic]:
     listed = [place for place in places(checked.scope) if "{{" in str(place.node.value)]
-    if not any("env" in str(place.node.value) for place in listed if place.sees != "key"):
+    if not any(_READS.search(str(place.node.value)) for place in listed if place.sees != "key"):
         return
     traces = Traces(checked)
     for place in listed:
-        sink = _sink(place)
+        sink = _sink(place, checked)
         if sink:
             for read, found in traces.of(place):
                 secret = [origin for origin in found if origin.name not in revealed]
@@ -98,7 +101,7 @@ def _shown(checked: Checked, revealed: set[str]) -> Iterator[Diagnostic]:
                     yield _warned(place, read, secret[0], sink)
 
 
-def _sink(place: Place) -> str:
+def _sink(place: Place, checked: Checked) -> str:
     """Who sees what a place gives; empty where a secret may stand."""
     step = place.step
     if place.sees == "prompt":
@@ -109,13 +112,32 @@ def _sink(place: Place) -> str:
     if step is None:
         return ""
     result = f"shows in the result of the task `{step.id}`"
-    if place.field == "outputs":
+    inside = place.pointer[len(step.pointer) :]
+    if inside[0] == "outputs":
         return result
-    echoed = place.field == "with" and step.task.outputs is None and echoes(step)
-    return f"{result}, which is its `with`" if echoed else ""
+    if inside[:2] == ("signal", "payload"):
+        return "goes out with the signal"
+    if inside[:2] == ("memory", "payload"):
+        return "is kept in the memory"
+    if inside[0] == "with":
+        return f"{result}, which is its `with`" if _shows(step) else ""
+    if place.ended:
+        order = checked.tree.around(step)
+        beside = {one.id: one for one in checked.tree.siblings(step)}
+        led = [] if order is None else [order.failure.get(step.id)]
+        if order is not None and inside[0] == "on_success":
+            led = [order.success.get(step.id), *order.successors(step.id)]
+        target = next((name for name in led if name in beside and _shows(beside[name])), None)
+        return f"shows in the result of the task `{target}`, which is its `with`" if target else ""
+    return ""
 
 
-def _warned(place: Place, read: Read, origin: Origin, sink: str) -> Diagnostic:
+def _shows(step: Step) -> bool:
+    """Whether the result of a step is its `with`."""
+    return step.task.outputs is None and echoes(step)
+
+
+def _warned(place: Place, read: Shown, origin: Origin, sink: str) -> Diagnostic:
     text = str(place.node.value)[read.start : read.end]
     variable = f".env.{origin.name}" if origin.name else ".env"
     span = place.node.span_of(read.start, read.end)
