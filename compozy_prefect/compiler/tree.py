@@ -8,7 +8,7 @@ the nearest container outwards (§11.3).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -111,9 +111,14 @@ class Tree:
             found = next((s for pattern, s in self._patterns if pattern.fullmatch(name)), None)
         return found
 
-    def siblings(self, step: Step) -> tuple[Step, ...]:
-        """The list that a step stands in."""
-        return self.steps if step.parent is None else tuple(step.parent.steps)
+    @property
+    def top(self) -> Mapping[str, Step]:
+        """The steps of no container, by id."""
+        return self._top
+
+    def beside(self, step: Step) -> Mapping[str, Step]:
+        """The list that a step stands in, by id."""
+        return self._top if step.parent is None else self._inside[step.parent]
 
     def around(self, step: Step) -> Sequence | None:
         """The order of the list that a step stands in."""
