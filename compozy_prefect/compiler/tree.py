@@ -79,17 +79,15 @@ class Tree:
 
     @cached_property
     def _top(self) -> dict[str, Step]:
-        return {step.id: step for step in reversed(self.steps)}
+        return _by_id(self.steps)
 
     @cached_property
     def _anywhere(self) -> dict[str, Step]:
-        return {step.id: step for step in reversed(self.all)}
+        return _by_id(self.all)
 
     @cached_property
     def _inside(self) -> dict[Step, dict[str, Step]]:
-        return {
-            step: {one.id: one for one in reversed(step.steps)} for step in self.all if step.steps
-        }
+        return {step: _by_id(step.steps) for step in self.all if step.steps}
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], Step]]:
@@ -140,6 +138,14 @@ def fork(one: Step, other: Step) -> tuple[Step, Step] | None:
         if here is not None:
             return None if here is there else (here, there)
     return None
+
+
+def _by_id(steps: Iterable[Step]) -> dict[str, Step]:
+    """In the order of the file; of two with one id, which is reported, the first."""
+    out: dict[str, Step] = {}
+    for step in steps:
+        out.setdefault(step.id, step)
+    return out
 
 
 def _walk(steps: Iterable[Step]) -> Iterator[Step]:

@@ -171,10 +171,12 @@ class _Reader:
         return kind(**values) if can_be_built else None
 
     def _unknown_keys(self, kind: type[Noun], node: Mapping, told: set[str | None]) -> None:
-        known = fields_of(kind)
+        known = {*fields_of(kind), *kind.refused}
         for key in node.entries:
             if key not in known and key[:1] != "$" and key not in told:
-                self.found.append(misfits.unknown_key(kind.called, key, sorted(known), node))
+                self.found.append(
+                    misfits.unknown_key(kind.called, key, sorted(fields_of(kind)), node)
+                )
 
     def _task_type(self, node: Mapping) -> tuple[type[Task], str]:
         """The class of a task, and its type; `unknown` for one that is reported here."""
@@ -321,7 +323,9 @@ class _Reader:
         spec = declared.spec
         subject = _subject((*path, declared.key))
         if spec.min_length and isinstance(value, (str, list, dict)) and not value:
-            if not (isinstance(node, Sequence) and node.items):
+            # What is in it was faulty, and was reported.
+            is_left = isinstance(node, Sequence) and node.items
+            if not (is_left or (isinstance(node, Mapping) and node.entries)):
                 self.found.append(misfits.empty(subject, node))
             return False
         if spec.pattern and not re.fullmatch(spec.pattern, value):

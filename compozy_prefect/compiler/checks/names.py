@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from compozy_prefect.compiler.checks.nouns import is_resolved
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.scope import Scope, action_of, schema_name
 from compozy_prefect.compiler.tree import Step
@@ -89,7 +90,7 @@ def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
     named: object = task.agent.id if isinstance(task.agent, Selector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
         yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
-    if agent is not None and task.action:
+    if agent is not None and task.action and is_resolved(agent):
         yield from _action(agent, task.action, node.at("action").span)
     if task.tool is not None:
         yield from _tool(task.tool, node.at("tool"), scope)

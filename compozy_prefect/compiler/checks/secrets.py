@@ -45,6 +45,8 @@ _FIELDS: dict[type[Noun], tuple[str, ...]] = {
 
 def secrets(project: Project) -> Iterator[Diagnostic]:
     for noun in nouns(project, Model, Verify, TokenProvider, *_FIELDS):
+        if isinstance(noun, Model):
+            yield from _literals(noun.node.get("organization"), "OPENAI_ORGANIZATION")
         match noun:
             case Model(api_key=str(key)) if key and not is_template(key):
                 variable = f"{noun.provider.upper()}_API_KEY"

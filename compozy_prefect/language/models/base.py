@@ -93,6 +93,8 @@ class Noun:
 
     # What a message calls it; the class says so where its name in lower case does not.
     called: ClassVar[str] = ""
+    # Keys that a check refuses, so that they are not unknown as well.
+    refused: ClassVar[tuple[str, ...]] = ()
     # Whether keys beyond the declared ones belong to it, as to a JSON Schema with an `id`.
     is_open: ClassVar[bool] = False
 
