@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,8 @@ class Settings:
     debug: bool = False
     quiet: bool = False
     env_file: Path | None = None
+    # Settings of the project that flags give, by their key.
+    flags: dict[str, str] = field(default_factory=dict)
 
 
 SETTINGS = Settings()
@@ -71,6 +73,9 @@ _COMMANDS = {
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
     "render": ("render:render", "Evaluate one template."),
     "schema": ("schema:schema", _SCHEMA),
+    "config show": ("config:show", "Print all settings and their values, without secrets."),
+    "config validate": ("config:validate", "Say what is wrong with the settings."),
+    "config diagnostics": ("config:diagnostics", "Say where each setting comes from."),
     "explain": ("project:explain", "Explain a diagnostic."),
     "prefect start": ("prefect:start", "Start the local Prefect server in the background."),
     "prefect stop": ("prefect:stop", "Stop it."),
@@ -78,13 +83,20 @@ _COMMANDS = {
     "version": ("project:version", "Print versions."),
 }
 
-_prefect = App(name="prefect", help="The local Prefect server, which runs and shows flows.")
-app.command(_prefect)
+_GROUPS = {
+    "config": App(
+        name="config", help="Settings: of flags, the project file, the environment, defaults."
+    ),
+    "prefect": App(name="prefect", help="The local Prefect server, which runs and shows flows."),
+}
+for _app in _GROUPS.values():
+    app.command(_app)
 for _name, (_target, _help) in _COMMANDS.items():
     _group, _, _command = _name.rpartition(" ")
-    (_prefect if _group else app).command(
-        f"compozy_prefect.cli.{_target}", name=_command, help=_help
-    )
+    _GROUPS.get(_group, app).command(f"compozy_prefect.cli.{_target}", name=_command, help=_help)
+
+# What flags of settings begin with; `config diagnostics --verbose` lists them.
+_OF_SETTINGS = ("--llm-", "--max-", "--tool-execution-")
 
 # Left to `main`, which says so and has the exit code.
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
@@ -116,8 +128,14 @@ def launch(tokens: Sequence[str]) -> int:
     """Parses the command line and calls its command; the exit code."""
     if os.environ.get("TERM") == "dumb":
         os.environ["NO_COLOR"] = "1"
+    rest = list(tokens)
+    SETTINGS.flags = {}
+    if any(token.startswith(_OF_SETTINGS) for token in rest):
+        from compozy_prefect.cli.config_flags import take
+
+        SETTINGS.flags, rest = take(rest)
     try:
-        code = app.meta(list(tokens), exit_on_error=False, print_error=True)
+        code = app.meta(rest, exit_on_error=False, print_error=True)
     except CycloptsError:
         return USAGE  # already said on stderr
     return code if isinstance(code, int) else 0

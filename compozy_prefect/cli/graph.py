@@ -37,7 +37,7 @@ def graph(
     from compozy_prefect.compiler.compile import compile_project
     from compozy_prefect.compiler.graph import graph as drawn
 
-    project = compile_project(path, env_file=SETTINGS.env_file)
+    project = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags)
     chosen = None if workflow is None else project.only_workflow(workflow)
     root = drawn(project.plan, chosen)
     if format == "svg":

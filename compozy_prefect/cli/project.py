@@ -40,7 +40,7 @@ def validate(
     from compozy_prefect.compiler.compile import check
     from compozy_prefect.diagnostics import has_errors, report
 
-    checked = check(path, env_file=SETTINGS.env_file)
+    checked = check(path, env_file=SETTINGS.env_file, strict=strict, flags=SETTINGS.flags)
     invalid = has_errors(checked.diagnostics, strict=strict)
     if format == "json":
         print(json.dumps(report(checked.diagnostics, strict=strict), indent=2, ensure_ascii=False))
@@ -82,7 +82,7 @@ def plan(
     if as_json and diff is None:
         raise UsageError("--json is for --diff; a plan is JSON already")
     before = None if diff is None else _old_plan(diff)
-    plan = compile_project(path, env_file=SETTINGS.env_file).plan
+    plan = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags).plan
     if before is None:
         write_text(plan.dumps(), output)
         return DONE
@@ -101,7 +101,7 @@ def _old_plan(given: Path) -> Plan:
     from compozy_prefect.errors import UsageError
 
     if given.is_dir() or given.suffix in (".yaml", ".yml"):
-        return compile_project(given, env_file=SETTINGS.env_file).plan
+        return compile_project(given, env_file=SETTINGS.env_file, flags=SETTINGS.flags).plan
     name = "stdin" if str(given) == "-" else str(given)
     try:
         content = sys.stdin.buffer.read() if name == "stdin" else given.read_bytes()
@@ -135,7 +135,7 @@ def compile(
     from compozy_prefect.compiler import emit
     from compozy_prefect.compiler.compile import compile_project
 
-    project = compile_project(path, env_file=SETTINGS.env_file)
+    project = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags)
     print_diagnostics(project.warnings, project.sources)
     files = emit.emit(project.plan)
     if check:

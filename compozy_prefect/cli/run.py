@@ -72,7 +72,7 @@ def run(
     given = _input(input or [], input_file)
     if detach:
         return _detached(path, workflow, given, offline, mocks)
-    project = compile_project(path, env_file=SETTINGS.env_file)
+    project = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags)
     if not SETTINGS.quiet:
         print_diagnostics(project.warnings, project.sources)
     workflow_id = project.only_workflow(workflow)

@@ -22,18 +22,26 @@ def canonical(value: Json) -> bytes:
 
 def to_json(value: Any) -> Json:
     """Dataclasses as objects without the fields that stand at their default."""
-    if is_dataclass(value):
+    kind = type(value)
+    if kind in _PLAIN:  # most of a plan, and asked for first
+        return value
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if is_dataclass(kind):
         out = {}
-        for name, key, default, _ in _layout(typing.cast(type, type(value))):
+        for name, key, default, _ in _layout(kind):
             item = getattr(value, name)
-            if item != default or type(item) is not type(default):
+            if item is not default and (item != default or type(item) is not type(default)):
                 out[key] = to_json(item)
         return out
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
     return value
+
+
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 @cache

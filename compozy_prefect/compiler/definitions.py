@@ -19,6 +19,7 @@ from compozy_prefect.compiler.plan import (
 )
 from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.compiler.sequence import condition_kind, target_id
+from compozy_prefect.language.config import Config
 from compozy_prefect.language.models.base import Noun
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.memory import Memory
@@ -62,7 +63,12 @@ def mcp_plan(mcp: Mcp) -> McpPlan:
     )
 
 
-def memory_plan(memory: Memory) -> MemoryPlan:
+def store_of(memory: Memory) -> str:
+    """Where a memory is kept: `redis`, or `in_memory`."""
+    return memory.persistence.type if memory.persistence else "redis"
+
+
+def memory_plan(memory: Memory, config: Config) -> MemoryPlan:
     """§7.1, with its aliases and the limits of a memory that sets none."""
     flushing = memory.flushing or memory.flushing_strategy
     persistence, privacy = memory.persistence, memory.privacy_policy
@@ -81,10 +87,10 @@ def memory_plan(memory: Memory) -> MemoryPlan:
         max_messages=memory.max_messages or (100 if implied else 0),
         max_context_ratio=memory.max_context_ratio or 0.0,
         key=memory.default_key_template or memory.key or "",
-        store=persistence.type if persistence else default.store,
+        store=store_of(memory),
         ttl=persistence.ttl
         if persistence is not None and persistence.ttl is not None
-        else default.ttl,
+        else config["memory.ttl"],
         flushing=flushing.type if flushing else default.flushing,
         flush_at=threshold or default.flush_at,
         flush=not memory.disable_flush,
@@ -101,15 +107,15 @@ def memory_plan(memory: Memory) -> MemoryPlan:
     )
 
 
-def runtime_plan(runtime: Runtime | None) -> RuntimePlan:
+def runtime_plan(runtime: Runtime | None, config: Config) -> RuntimePlan:
+    timeout = config["runtime.tool_execution_timeout"]
     if runtime is None:
-        return RuntimePlan()
-    default = RuntimePlan()
+        return RuntimePlan(timeout=timeout)
     return RuntimePlan(
         type=runtime.type,
         entrypoint=runtime.entrypoint or "",
         permissions=tuple(runtime.permissions),
-        timeout=runtime.tool_execution_timeout or runtime.timeout or default.timeout,
+        timeout=timeout,
         memory_limit=runtime.memory_limit or 0,
         native_tools=plain(runtime.native_tools),
     )

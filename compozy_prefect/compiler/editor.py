@@ -19,6 +19,7 @@ from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.memory import Memory
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.project import NamedSchema, Project, SingleFile, Workflow
+from compozy_prefect.language.models.settings import SECTIONS
 from compozy_prefect.language.models.task import TASK_TYPES, Task
 from compozy_prefect.language.models.tool import Tool
 
@@ -174,7 +175,10 @@ class _Definitions:
             out["description"] = f"{spec.description.rstrip('.')}: {spec.hint}."
         # The processor of a `wait` task needs no id (§3.8).
         needs_id = declared.name != "processor"
-        out |= self._value(declared.kind, is_optional=not spec.is_required, needs_id=needs_id)
+        kind = declared.kind
+        if kind.form == "section":
+            kind = Kind("noun", noun=SECTIONS[declared.key])
+        out |= self._value(kind, is_optional=not spec.is_required, needs_id=needs_id)
         for limit, name in (
             (spec.ge, "minimum"),
             (spec.gt, "exclusiveMinimum"),

@@ -106,7 +106,7 @@ def lower(project: Project) -> Lowered:
             name,
             loaded.project.version,
             loaded.project.description.strip(),
-            runtime_plan(loaded.project.runtime),
+            runtime_plan(loaded.project.runtime, loaded.config),
             written(loaded.project, "knowledge"),
         ),
         workflows=workflows,
@@ -119,6 +119,7 @@ class _Workflow:
     def __init__(self, checked: Checked, project: Project, secrets: dict[str, str]) -> None:
         self._scope: Scope = checked.scope
         self._tree = checked.tree
+        self._config = project.loaded.config
         self._secrets = secrets
         own = checked.scope.workflow.config
         given = project.loaded.project.config if project.loaded.project else None
@@ -351,7 +352,12 @@ class _Workflow:
         )
 
     def _model(self, model: Model) -> ModelPlan:
-        defaults = ModelPlan(model.provider, model.model)
+        attempts = _given(model.retry_attempts, self._config["llm.retry_attempts"])
+        iterations = self._config.setting("llm.max_tool_iterations")
+        if not model.max_tool_iterations and iterations.origin.where != "default":
+            turns = iterations.value
+        else:
+            turns = model.max_tool_iterations or 0  # 0 is for the tool loop to say
         api_key = model.api_key or ""
         if api_key and "{{" not in api_key:
             api_key = self._hidden(model, api_key)
@@ -362,13 +368,10 @@ class _Workflow:
             api_url=model.api_url or model.base_url or "",
             organization=model.organization or "",
             params=plain(model.parameters()),
-            timeout=defaults.timeout if model.timeout is None else model.timeout,
-            # None at all is one: the first.
-            retry_attempts=defaults.retry_attempts
-            if model.retry_attempts is None
-            else max(1, model.retry_attempts),
+            timeout=_given(model.timeout, self._config["llm.provider_timeout"]),
+            retry_attempts=max(1, attempts),  # none at all is one: the first
             context_window=model.context_window or 0,
-            max_tool_iterations=model.max_tool_iterations or 0,
+            max_tool_iterations=turns,
             rate_limit=values(model.rate_limit),
         )
 
@@ -400,14 +403,10 @@ class _Workflow:
             env=dict(tool.env),
             input_schema=self._schema(tool.input),
             output_schema=self._schema(tool.output),
-            timeout=self._tool_timeout() if tool.timeout is None else tool.timeout,
+            timeout=_given(tool.timeout, self._config["runtime.tool_execution_timeout"]),
         )
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]
-
-    def _tool_timeout(self) -> float:
-        project = self._scope.loaded.project
-        return runtime_plan(project.runtime if project else None).timeout
 
     def _servers(self, given: list[McpReference]) -> tuple[str, ...]:
         found = (self._scope.mcp(one) for one in given)
@@ -434,9 +433,9 @@ class _Workflow:
         """The key of a memory in the plan; one that nobody declared is implied (§7.4)."""
         declared = self._scope.memories.get(name)
         if declared is not None:
-            return _keep(self._memories, memory_plan(declared))
-        default = MemoryPlan(name, max_tokens=2000, max_messages=100)
-        return _keep(self._memories, replace(default, ttl=ttl or default.ttl))
+            return _keep(self._memories, memory_plan(declared, self._config))
+        ttl = ttl or self._config["memory.ttl"]
+        return _keep(self._memories, MemoryPlan(name, max_tokens=2000, max_messages=100, ttl=ttl))
 
     def _memory_call(self, task: MemoryTask) -> MemoryCall:
         options = {"max_keys": task.max_keys, "batch_size": task.batch_size}
@@ -479,6 +478,10 @@ def _first(policies: Iterable[RetryPolicy], name: str) -> Any:
             if value is not None:
                 return value
     return None
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _is_builtin(given: object) -> bool:

@@ -213,7 +213,7 @@ class Traces:
         order, node = self._tree.around(step), step.task.node
         if order is None:
             return
-        beside = {one.id: one for one in reversed(self._tree.siblings(step))}
+        beside = self._tree.beside(step)
         follows = {*order.successors(step.id), *filter(None, [order.success.get(step.id)])}
         failed = {*filter(None, [order.failure.get(step.id)])}
         for names, transition in (

@@ -450,12 +450,16 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """SHA-256, in hex, of the canonical JSON without `spans`."""
-        content = {k: v for k, v in to_json(self).items() if k != "spans"}
-        return hashlib.sha256(canonical(content)).hexdigest()
+        return _hash(to_json(self))
 
     def dumps(self) -> str:
         """The canonical JSON of the plan with its hash, ending in a newline."""
-        return canonical({**to_json(self), "hash": self.hash}).decode() + "\n"
+        content = to_json(self)
+        return canonical({**content, "hash": _hash(content)}).decode() + "\n"
+
+
+def _hash(content: dict[str, Json]) -> str:
+    return hashlib.sha256(canonical({k: v for k, v in content.items() if k != "spans"})).hexdigest()
 
 
 def loads(text: str) -> Plan:

@@ -8,7 +8,7 @@ the nearest container outwards (§11.3).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -79,17 +79,15 @@ class Tree:
 
     @cached_property
     def _top(self) -> dict[str, Step]:
-        return {step.id: step for step in reversed(self.steps)}
+        return _by_id(self.steps)
 
     @cached_property
     def _anywhere(self) -> dict[str, Step]:
-        return {step.id: step for step in reversed(self.all)}
+        return _by_id(self.all)
 
     @cached_property
     def _inside(self) -> dict[Step, dict[str, Step]]:
-        return {
-            step: {one.id: one for one in reversed(step.steps)} for step in self.all if step.steps
-        }
+        return {step: _by_id(step.steps) for step in self.all if step.steps}
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], Step]]:
@@ -111,9 +109,14 @@ class Tree:
             found = next((s for pattern, s in self._patterns if pattern.fullmatch(name)), None)
         return found
 
-    def siblings(self, step: Step) -> tuple[Step, ...]:
-        """The list that a step stands in."""
-        return self.steps if step.parent is None else tuple(step.parent.steps)
+    @property
+    def top(self) -> Mapping[str, Step]:
+        """The steps of no container, by id."""
+        return self._top
+
+    def beside(self, step: Step) -> Mapping[str, Step]:
+        """The list that a step stands in, by id."""
+        return self._top if step.parent is None else self._inside[step.parent]
 
     def around(self, step: Step) -> Sequence | None:
         """The order of the list that a step stands in."""
@@ -135,6 +138,14 @@ def fork(one: Step, other: Step) -> tuple[Step, Step] | None:
         if here is not None:
             return None if here is there else (here, there)
     return None
+
+
+def _by_id(steps: Iterable[Step]) -> dict[str, Step]:
+    """In the order of the file; of two with one id, which is reported, the first."""
+    out: dict[str, Step] = {}
+    for step in steps:
+        out.setdefault(step.id, step)
+    return out
 
 
 def _walk(steps: Iterable[Step]) -> Iterator[Step]:

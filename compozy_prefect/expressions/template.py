@@ -198,7 +198,12 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no JSON")
 
 
-@lru_cache(maxsize=8192)
+# The passes of the compiler come to each template in turn. With more templates than the cache
+# holds, every pass would parse all of them again.
+_KEPT = 1 << 16
+
+
+@lru_cache(maxsize=_KEPT)
 def parse(text: str) -> Template:
     """The template that `text` is.
 
@@ -213,7 +218,7 @@ def parse(text: str) -> Template:
         raise _too_deep(text) from None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_KEPT)
 def parse_condition(text: str) -> Template:
     """A condition: a template, or a bare expression such as `tasks.a.output.ok` (§3.6).
 

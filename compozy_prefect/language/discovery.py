@@ -23,6 +23,7 @@ from compozy_prefect.language.source import MAX_BYTES, read
 
 PROJECT_FILES = ("compozy.yaml", "compozy.yml")
 _YAML = (".yaml", ".yml")
+_TASK_SETTINGS = frozenset({"retry", "stream", "wait"})
 _MAX_SEARCHED = 2000  # directory entries looked at for the name of a missing file
 
 
@@ -74,7 +75,7 @@ def discover(path: Path, *, env_file: Path | None = None) -> Discovery:
     found.diagnostics.extend(problems)
     if not isinstance(root, Mapping):
         return found
-    is_workflow = root.get("tasks") is not None
+    is_workflow = _has_steps(root)
     project = Document(text.name, project_path, root, is_workflow)
     known: dict[str, Span | None] = {os.path.realpath(project.path): None}
     workflows = ([project] if is_workflow else []) + list(_workflows(found, project, known))
@@ -118,6 +119,14 @@ def _listing(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())[:_MAX_SEARCHED]
     except OSError:
         return []
+
+
+def _has_steps(root: Mapping) -> bool:
+    """Whether `tasks` are steps, or what should be; a map of settings is another thing (§1.4)."""
+    tasks = root.get("tasks")
+    if isinstance(tasks, Mapping) and tasks.entries:
+        return not _TASK_SETTINGS.issuperset(tasks.entries)
+    return tasks is not None
 
 
 # --- workflows ------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText
+from compozy_prefect.language.config import Config, Outside
 from compozy_prefect.language.discovery import Discovery, Document, discover
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Noun
@@ -37,13 +38,14 @@ class Loaded(NamedTuple):
 
     `components` are the nouns that autoload found, by the list they would stand in.
 
-    `project` is None when its file is no YAML map. `env` is its `.env` file, `sources` the text
-    of every file that a span points into.
+    `project` is None when its file is no YAML map. `config` has its settings. `env` is its `.env`
+    file, `sources` the text of every file that a span points into.
     """
 
     root: Path
     file: str
     project: Project | None
+    config: Config
     workflows: tuple[LoadedWorkflow, ...]
     broken: frozenset[tuple[str, str]]
     components: dict[str, list[Noun]]
@@ -52,10 +54,12 @@ class Loaded(NamedTuple):
     diagnostics: tuple[Diagnostic, ...]
 
 
-def load(path: Path, *, env_file: Path | None = None) -> Loaded:
+def load(path: Path, *, env_file: Path | None = None, outside: Outside | None = None) -> Loaded:
     """Reads the project at `path`: a directory or a YAML file.
 
-    Raises UsageError when there is no such path; everything else is in `diagnostics`.
+    `outside` is what settings may come from beside the files, the environment of this process
+    unless given. Raises UsageError when there is no such path; everything else is in
+    `diagnostics`.
     """
     found = discover(path, env_file=env_file)
     diagnostics = list(found.diagnostics)
@@ -73,11 +77,15 @@ def load(path: Path, *, env_file: Path | None = None) -> Loaded:
             diagnostics += made.diagnostics
         assert made.noun is not None
         workflows.append(LoadedWorkflow(document.name, made.noun, frozenset(made.broken)))
+    noun = project.noun if project else None
+    config = Config(noun, found.env, outside or Outside.here())
+    diagnostics += config.faults()
     components = _components(found, broken := set(project.broken if project else ()), diagnostics)
     return Loaded(
         root=found.root,
         file=found.project.name if found.project else "",
-        project=project.noun if project else None,
+        project=noun,
+        config=config,
         workflows=tuple(workflows),
         broken=frozenset(broken),
         components=components,

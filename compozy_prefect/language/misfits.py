@@ -16,6 +16,7 @@ _WANTED = {
     "bool": "true or false",
     "map": "a map",
     "noun": "a map",
+    "section": "a map",
     "list": "a list",
     "duration": "a duration",
     "size": "a size",

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar, cast
 
-from compozy_prefect.diagnostics import Diagnostic, error
+from compozy_prefect.diagnostics import Diagnostic, SourceText, error
 from compozy_prefect.language import misfits
 from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.language.models.agent import Agent
@@ -30,7 +30,8 @@ from compozy_prefect.language.models.project import NamedSchema
 from compozy_prefect.language.models.task import TASK_TYPES, Task
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
-from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
+from compozy_prefect.language.nodes import File, Mapping, Node, Scalar, Sequence
+from compozy_prefect.language.scalars import plain_value
 
 N = TypeVar("N", bound=Noun)
 
@@ -84,6 +85,43 @@ def typed(root: Mapping, kind: type[N]) -> Typed[N]:
     return Typed(None if made is _FAULTY else made, reader.broken, reader.found)
 
 
+def read_text(declared: Declared, text: str, key: str) -> tuple[Any, list[Diagnostic]]:
+    """The value of a field that was given as text beside the files, such as a variable.
+
+    A list is its items with commas between them. The diagnostics have no place. The value is
+    None where they hold an error.
+    """
+    file = File(SourceText(key, text))
+    node: Node
+    if declared.kind.form == "list":
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        node = Sequence(file, 0, len(text), tuple(_scalar(file, part) for part in parts))
+    elif declared.kind.form == "bool" and text.strip().lower() in _BOOLEANS:
+        node = Scalar(file, 0, len(text), _BOOLEANS[text.strip().lower()], "plain")
+    elif declared.kind.form in ("text", "choice"):
+        node = Scalar(file, 0, len(text), text, "single")
+    else:
+        node = _scalar(file, text.strip())
+    reader = _Reader()
+    path = tuple(key.split("."))
+    value = reader._value(declared.kind, node, path)
+    if value is not _FAULTY and not reader._is_allowed(declared, value, node, path[:-1]):
+        value = _FAULTY
+    found = [one._replace(span=None) for one in reader.found]
+    return None if value is _FAULTY else value, found
+
+
+_BOOLEANS = {"1": True, "true": True, "t": True, "0": False, "false": False, "f": False}
+
+
+def _scalar(file: File, text: str) -> Scalar:
+    try:
+        value = plain_value(text)
+    except ValueError:
+        value = text
+    return Scalar(file, 0, len(text), value, "plain")
+
+
 Path = tuple[str | int, ...]
 
 
@@ -133,11 +171,12 @@ class _Reader:
         return kind(**values) if can_be_built else None
 
     def _unknown_keys(self, kind: type[Noun], node: Mapping, told: set[str | None]) -> None:
-        known = fields_of(kind)
+        known = {*fields_of(kind), *kind.refused}
         for key in node.entries:
-            if key not in known and key not in kind.kept and key[:1] != "$" and key not in told:
-                names = [*sorted(known), *sorted(kind.kept)]
-                self.found.append(misfits.unknown_key(kind.called, key, names, node))
+            if key not in known and key[:1] != "$" and key not in told:
+                self.found.append(
+                    misfits.unknown_key(kind.called, key, sorted(fields_of(kind)), node)
+                )
 
     def _task_type(self, node: Mapping) -> tuple[type[Task], str]:
         """The class of a task, and its type; `unknown` for one that is reported here."""
@@ -183,6 +222,11 @@ class _Reader:
                 assert kind.noun is not None
                 if type(node) is Mapping:
                     return self.named(kind.noun, node, path)
+            case "section":
+                if type(node) is Mapping:
+                    from compozy_prefect.language.models.settings import SECTIONS
+
+                    return self.named(SECTIONS[str(path[-1])], node, path)
             case "list":
                 assert kind.item is not None
                 if type(node) is Sequence:
@@ -284,7 +328,9 @@ class _Reader:
         spec = declared.spec
         subject = _subject((*path, declared.key))
         if spec.min_length and isinstance(value, (str, list, dict)) and not value:
-            if not (isinstance(node, Sequence) and node.items):
+            # What is in it was faulty, and was reported.
+            is_left = isinstance(node, Sequence) and node.items
+            if not (is_left or (isinstance(node, Mapping) and node.entries)):
                 self.found.append(misfits.empty(subject, node))
             return False
         if spec.pattern and not re.fullmatch(spec.pattern, value):

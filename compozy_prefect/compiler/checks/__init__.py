@@ -25,6 +25,7 @@ from compozy_prefect.compiler.checks.schemas import schemas
 from compozy_prefect.compiler.checks.secrets import secrets
 from compozy_prefect.compiler.checks.servers import servers
 from compozy_prefect.compiler.checks.service import service
+from compozy_prefect.compiler.checks.settings import settings
 from compozy_prefect.compiler.checks.starts import starts
 from compozy_prefect.compiler.checks.support import support
 from compozy_prefect.compiler.checks.templates import templates
@@ -55,6 +56,7 @@ PASSES: tuple[Pass, ...] = (
     knowledge,
     tools,
     service,
+    settings,
     unused,
 )
 

@@ -16,6 +16,7 @@ from compozy_prefect.compiler.needs import Waits, waits_of
 from compozy_prefect.compiler.places import ANYWHERE
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
+from compozy_prefect.language.config import Config
 from compozy_prefect.language.models.task import (
     CollectionTask,
     CompositeTask,
@@ -23,9 +24,6 @@ from compozy_prefect.language.models.task import (
     Task,
     Transition,
 )
-
-DEEPEST = 20
-"""Containers inside each other, as in the original's `limits.max_nesting_depth`."""
 
 _CONTAINERS = (ParallelTask, CollectionTask, CompositeTask)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -48,7 +46,7 @@ def containers(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         for step in checked.tree.all:
             if isinstance(step.task, _CONTAINERS):
-                yield from _depth(step)
+                yield from _depth(step, project.loaded.config)
             if is_resolved(step.task):
                 yield from _step(step)
         yield from _circles(checked)
@@ -64,12 +62,13 @@ def _step(step: Step) -> Iterator[Diagnostic]:
         yield from _ignored(step.task, step.parent.task.type)
 
 
-def _depth(step: Step) -> Iterator[Diagnostic]:
+def _depth(step: Step, config: Config) -> Iterator[Diagnostic]:
     around = sum(isinstance(above.task, _CONTAINERS) for above in step.ancestors)
-    if around == DEEPEST:
+    if around and around == config["limits.max_nesting_depth"]:
+        count = f"{around} container{'' if around == 1 else 's'}"
         yield error(
             "CZ317",
-            f"{called(step.task, 'task')} stands inside {DEEPEST} containers: no more can be",
+            f"{called(step.task, 'task')} stands inside {count}: no more can be",
             step.task.node.at("id").span,
             "give the inner ones to a workflow of their own, and start it with a `signal` task",
         )

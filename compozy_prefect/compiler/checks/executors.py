@@ -11,12 +11,6 @@ from compozy_prefect.language.models.task import BasicTask, Task
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping
 
-# What each type may not have, besides an agent and a tool (§3.6 to §3.9). Of a router examples of
-# the language set an `action`, which does nothing.
-_FORBIDDEN = {
-    "aggregate": ("action", "sleep", "with", "tasks"),
-    "signal": ("action",),
-}
 _EXECUTORS = ("agent", "tool", "prompt")
 
 
@@ -30,8 +24,6 @@ def executors(project: Project) -> Iterator[Diagnostic]:
                 yield from _basic(task, checked.scope)
             elif task.type != "unknown":
                 yield from _other(task)
-            if task.type == "aggregate" and task.outputs == {}:
-                yield _empty_outputs(task.node, "say what it puts together")
         if workflow.outputs == {}:
             yield _empty_outputs(workflow.node, "leave it out to get the output of every task")
 
@@ -42,7 +34,7 @@ def _empty_outputs(node: Mapping, hint: str) -> Diagnostic:
 
 def _other(task: Task) -> Iterator[Diagnostic]:
     """A task that is not basic has no executor of its own."""
-    for name in (*_EXECUTORS, *_FORBIDDEN.get(task.type, ())):
+    for name in task.refused:
         if _is_given(task, name):
             yield error(
                 "CZ309",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from compozy_prefect.compiler.checks.project import Checked, Project
+from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.diagnostics import Diagnostic, Span, error
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping
@@ -84,7 +86,8 @@ def _no_workflow(project: Noun) -> Diagnostic:
 def _unique(kind: str, nouns: Iterable[Noun]) -> Iterator[Diagnostic]:
     seen: dict[str, Span] = {}
     for noun in nouns:
-        name = noun.id  # type: ignore[attr-defined]
+        # A server may leave its id to its address.
+        name = mcp_id(noun) if isinstance(noun, Mcp) else noun.id  # type: ignore[attr-defined]
         if name is None or "{{" in name:
             continue  # known only when it runs
         span = _id_span(noun)

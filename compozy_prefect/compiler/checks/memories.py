@@ -18,6 +18,8 @@ from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse
 from compozy_prefect.expressions.nodes import Text
+from compozy_prefect.language import misfits
+from compozy_prefect.language.config import Config
 from compozy_prefect.language.models.memory import (
     CircuitBreaker,
     Flushing,
@@ -50,7 +52,7 @@ def memories(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         for task in checked.scope.tasks:
             if isinstance(task, MemoryTask):
-                yield from _task(task)
+                yield from _task(task, project.loaded.config)
     for noun in nouns(project, Memory, MemoryReference):
         if isinstance(noun, Memory):
             yield from _memory(noun)
@@ -61,7 +63,7 @@ def memories(project: Project) -> Iterator[Diagnostic]:
 # --- tasks ----------------------------------------------------------------------------------------
 
 
-def _task(task: MemoryTask) -> Iterator[Diagnostic]:
+def _task(task: MemoryTask, settings: Config) -> Iterator[Diagnostic]:
     yield from _key(task)
     if task.operation in ("write", "append"):
         payload = task.node.get("payload")
@@ -74,6 +76,7 @@ def _task(task: MemoryTask) -> Iterator[Diagnostic]:
             )
         else:
             yield from _payload(payload)
+            yield from _sizes(payload, settings)
     if task.operation == "clear" and not (task.clear_config and task.clear_config.confirm):
         # A `confirm` that is no boolean was reported.
         config = task.node.get("clear_config")
@@ -132,6 +135,23 @@ def _payload(node: Node) -> Iterator[Diagnostic]:
         )
     for item in node.items:
         yield from _message(item)
+
+
+def _sizes(payload: Node, config: Config) -> Iterator[Diagnostic]:
+    """Messages in bytes of UTF-8, as far as they stand in the file (§3.10)."""
+    messages = payload.items if isinstance(payload, Sequence) else (payload,)
+    contents = (one.get("content") if isinstance(one, Mapping) else one for one in messages)
+    written = [one for one in contents if isinstance(one, Scalar) and not is_template(one.text)]
+    sizes = [len(one.text.encode("utf-8", "replace")) for one in written]
+    most = config.setting("limits.max_message_content")
+    for node, size in zip(written, sizes, strict=True):
+        if size > most.value:
+            message = f"the message has {size:,} bytes, and may have {most.value:,}"
+            yield error("CZ319", message, node.span, f"`{most.key}` is the bound")
+    total = config.setting("limits.max_total_content_size")
+    if sum(sizes) > total.value and max(sizes) <= most.value:
+        message = f"the messages have {sum(sizes):,} bytes, and may have {total.value:,}"
+        yield error("CZ319", message, misfits.head(payload), f"`{total.key}` is the bound")
 
 
 def _message(node: Node) -> Iterator[Diagnostic]:

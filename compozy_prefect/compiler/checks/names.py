@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from compozy_prefect.compiler.checks.nouns import is_resolved
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.scope import Scope, action_of, schema_name
 from compozy_prefect.compiler.tree import Step
@@ -20,14 +21,15 @@ from compozy_prefect.language.models.task import (
 )
 from compozy_prefect.language.models.tool import BUILTIN_TOOLS, Tool
 from compozy_prefect.language.names import nearest, suggest
-from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
+from compozy_prefect.language.nodes import Mapping as MappingNode
+from compozy_prefect.language.nodes import Node, Scalar, Sequence
 
 
 def names(project: Project) -> Iterator[Diagnostic]:
     yield from _project_default(project)
     for checked in project.workflows:
         scope, workflow = checked.scope, checked.scope.workflow
-        top = checked.tree.steps
+        top = checked.tree.top
         if workflow.config is not None:
             yield from _schema(workflow.node.at("config", "input"), workflow.config.input, scope)
             on_error = workflow.node.at("config", "on_error", "next")
@@ -62,7 +64,7 @@ def _project_default(project: Project) -> Iterator[Diagnostic]:
 
 def _step(step: Step, checked: Checked) -> Iterator[Diagnostic]:
     scope, task, node = checked.scope, step.task, step.task.node
-    beside = checked.tree.siblings(step)
+    beside = checked.tree.beside(step)
     configured = task.config.on_error if task.config else None
     yield from _next(task.on_success, node.at("on_success", "next"), beside, scope)
     yield from _next(task.on_error, node.at("on_error", "next"), beside, scope)
@@ -88,7 +90,7 @@ def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
     named: object = task.agent.id if isinstance(task.agent, Selector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
         yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
-    if agent is not None and task.action:
+    if agent is not None and task.action and is_resolved(agent):
         yield from _action(agent, task.action, node.at("action").span)
     if task.tool is not None:
         yield from _tool(task.tool, node.at("tool"), scope)
@@ -96,7 +98,7 @@ def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
 
 
 def _routes(step: Step, checked: Checked) -> Iterator[Diagnostic]:
-    task, beside = step.task, checked.tree.siblings(step)
+    task, beside = step.task, checked.tree.beside(step)
     assert isinstance(task, RouterTask)
     for key, target in task.routes.items():
         if isinstance(target, str):
@@ -108,17 +110,19 @@ def _routes(step: Step, checked: Checked) -> Iterator[Diagnostic]:
 
 
 def _next(
-    given: Transition | None, node: Node, beside: Iterable[Step], scope: Scope
+    given: Transition | None, node: Node, beside: Mapping[str, Step], scope: Scope
 ) -> Iterator[Diagnostic]:
     yield from _target((given.next if given is not None else None) or "", node, beside, scope)
 
 
-def _target(target: str, node: Node, beside: Iterable[Step], scope: Scope) -> Iterator[Diagnostic]:
+def _target(
+    target: str, node: Node, beside: Mapping[str, Step], scope: Scope
+) -> Iterator[Diagnostic]:
     """A task that is named as the next one stands in the same list."""
-    if not target or "{{" in target or any(step.id == target for step in beside):
+    if not target or "{{" in target or target in beside:
         return
     if not scope.is_broken("tasks", target):
-        yield _unknown("CZ210", "task", target, node.span, [step.id for step in beside])
+        yield _unknown("CZ210", "task", target, node.span, beside)
 
 
 def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
@@ -134,7 +138,7 @@ def _is_given(agent: Agent, name: str) -> bool:
     if not isinstance(given, Sequence):
         return given is not None and given.data() is not None
     known = {action.id for action in agent.actions}
-    ids = [item.get("id") if isinstance(item, Mapping) else None for item in given.items]
+    ids = [item.get("id") if isinstance(item, MappingNode) else None for item in given.items]
     texts = [node.text if isinstance(node, Scalar) else "" for node in ids]
     return any(text in ("", name) and text not in known for text in texts)
 
@@ -198,7 +202,7 @@ def _memories(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
     """A memory that nobody declares is implied (§7.4), and may be a slip."""
     given = agent.node.get("memory")
     for node in _items(given) if isinstance(given, Sequence) else [given]:
-        id_ = node.get("id") if isinstance(node, Mapping) else node
+        id_ = node.get("id") if isinstance(node, MappingNode) else node
         if not isinstance(id_, Scalar) or not isinstance(id_.value, str):
             continue
         if id_.value not in scope.memories and not scope.is_broken("memories", id_.value):
@@ -217,7 +221,7 @@ def _items(node: Node | None) -> tuple[Node, ...]:
 
 def _name(node: Node) -> str:
     """The id that a reference names; empty for a definition."""
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         node = node.entries["id"] if set(node.entries) == {"id"} else node
     return node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
 
@@ -231,7 +235,7 @@ def _schema(node: Node | None, given: object, scope: Scope) -> Iterator[Diagnost
     name: str | None = None
     if isinstance(given, str):
         name = given
-    elif isinstance(given, dict) and set(given) == {"schema"} and isinstance(node, Mapping):
+    elif isinstance(given, dict) and set(given) == {"schema"} and isinstance(node, MappingNode):
         node = node.get("schema")
         name = given["schema"] if isinstance(given["schema"], str) else None
     if name is None or not isinstance(node, Scalar):

@@ -48,6 +48,8 @@ _FIELDS: dict[type[Noun], tuple[str, ...]] = {
 
 def secrets(project: Project) -> Iterator[Diagnostic]:
     for noun in nouns(project, Model, Verify, TokenProvider, *_FIELDS):
+        if isinstance(noun, Model):
+            yield from _literals(noun.node.get("organization"), "OPENAI_ORGANIZATION")
         match noun:
             case Model(api_key=str(key)) if key and not is_template(key):
                 variable = f"{noun.provider.upper()}_API_KEY"
@@ -123,11 +125,11 @@ def _sink(place: Place, checked: Checked) -> str:
         return f"{result}, which is its `with`" if _shows(step) else ""
     if place.ended:
         order = checked.tree.around(step)
-        beside = {one.id: one for one in checked.tree.siblings(step)}
+        beside = checked.tree.beside(step)
         led = [] if order is None else [order.failure.get(step.id)]
         if order is not None and inside[0] == "on_success":
             led = [order.success.get(step.id), *order.successors(step.id)]
-        target = next((name for name in led if name in beside and _shows(beside[name])), None)
+        target = next((n for n in led if n and n in beside and _shows(beside[n])), None)
         return f"shows in the result of the task `{target}`, which is its `with`" if target else ""
     return ""
 

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.definitions import memory_plan
+from compozy_prefect.compiler.definitions import store_of
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.project import Project as ProjectNoun
 from compozy_prefect.language.models.task import MemoryTask
+from compozy_prefect.language.nodes import Mapping
 
 _AGENT = ("tools", "mcps", "memory", "knowledge", "attachments")
 _ACTION = ("attachments",)
@@ -40,7 +42,7 @@ def support(project: Project) -> Iterator[Diagnostic]:
 
 def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
     memory = scope.memories.get(task.memory_ref)
-    if memory is not None and memory_plan(memory).store != "in_memory":
+    if memory is not None and store_of(memory) != "in_memory":
         yield warning(
             "CZ308",
             f"memory `{task.memory_ref}` is kept in a store that this version does not have",
@@ -52,10 +54,17 @@ def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
 
 def _unused(noun: Noun, names: tuple[str, ...]) -> Iterator[Diagnostic]:
     for name in names:
-        if getattr(noun, name, None):
+        if getattr(noun, name, None) and not _is_settings(noun, name):
             yield warning(
                 "CZ315",
                 f"this version does not act on `{name}` here",
                 noun.node.key_span(name),
                 "it is checked and kept, and the workflow runs as if it were not there",
             )
+
+
+def _is_settings(noun: Noun, name: str) -> bool:
+    """`knowledge` without an `id` is settings, reported like others (§13 no. 74)."""
+    node = noun.node.get(name)
+    is_map = isinstance(node, Mapping) and "id" not in node.entries
+    return name == "knowledge" and is_map and isinstance(noun, ProjectNoun)

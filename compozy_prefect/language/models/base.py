@@ -7,6 +7,7 @@ that YAML can say:
     str, int, float, bool, Literal["a", "b"]     a scalar
     Any                                          anything; text in it may hold templates
     Seconds, Size                                a duration, a size with its unit
+    Section                                      settings, a noun that is imported when it is there
     dict[str, Any], dict[str, str], list[T]      a map, a map of texts, a list
     Noun                                         a map with known keys
     str | Selector | Noun, list[T] | dict        one of several forms, told apart by the YAML
@@ -40,6 +41,9 @@ Variables = dict[str, str]
 Seconds = Annotated[float, "duration"]
 Size = Annotated[int, "size"]
 """Bytes, written as `512MB`."""
+
+Section = Annotated[Any, "section"]
+"""A noun of `settings.SECTIONS`, by its key. Those are many, and imported with the first."""
 
 
 class Field(NamedTuple):
@@ -89,8 +93,8 @@ class Noun:
 
     # What a message calls it; the class says so where its name in lower case does not.
     called: ClassVar[str] = ""
-    # Keys that are kept as they are, and not looked into.
-    kept: ClassVar[frozenset[str]] = frozenset()
+    # Keys that a check refuses, so that they are not unknown as well.
+    refused: ClassVar[tuple[str, ...]] = ()
     # Whether keys beyond the declared ones belong to it, as to a JSON Schema with an `id`.
     is_open: ClassVar[bool] = False
 
@@ -150,7 +154,7 @@ class Kind(NamedTuple):
     """A type, taken apart. `form` says what YAML it is; the rest what is inside.
 
     `text`, `int`, `float`, `bool`, `choice` (of `choices`), `duration`, `size`, `any`, `map` (of
-    `item`, or of anything), `list` (of `item`), `noun`, `either` (of `forms`).
+    `item`, or of anything), `list` (of `item`), `noun`, `section`, `either` (of `forms`).
     """
 
     form: str
@@ -193,6 +197,7 @@ _SCALARS: Map[Any, Kind] = {
     Any: Kind("any"),
     Seconds: Kind("duration"),
     Size: Kind("size"),
+    Section: Kind("section"),
 }
 
 

@@ -3,7 +3,15 @@
 from typing import Any, Literal
 
 from compozy_prefect.language.models.agent import Agent
-from compozy_prefect.language.models.base import Data, Noun, Seconds, Size, Variables, field
+from compozy_prefect.language.models.base import (
+    Data,
+    Noun,
+    Seconds,
+    Section,
+    Size,
+    Variables,
+    field,
+)
 from compozy_prefect.language.models.knowledge import Embedder, Knowledge, KnowledgeBase, VectorDb
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.memory import Memory
@@ -83,17 +91,27 @@ class Runtime(Noun):
     """The engine that runs JavaScript and TypeScript tools (§1.2)."""
 
     called = "`runtime`"
-    kept = frozenset({"environment", "log_level", "log_format"})
-
     type: Literal["bun", "node", "deno"] = field("bun", "The engine.")
     entrypoint: str | None = field(None, "The module whose exports are the tools.")
     permissions: list[str] = field(["--allow-read"], "What tools may do; Deno's flags.")
-    timeout: Seconds | None = field(None, "Of one tool call; 60s if not given.", gt=0)
+    timeout: Seconds | None = field(None, "The same as `tool_execution_timeout`.", gt=0)
     memory_limit: Size | None = field(None, "Of a worker.", example="512MB")
-    tool_execution_timeout: Seconds | None = field(None, "The same as `timeout`.", gt=0)
-    task_execution_timeout_default: Seconds | None = field(None, "Of direct executions; 60s.")
-    task_execution_timeout_max: Seconds | None = field(None, "Of direct executions; 300s.")
+    tool_execution_timeout: Seconds = field(60.0, "Of one tool call.", gt=0)
+    task_execution_timeout_default: Seconds = field(60.0, "Of direct executions.")
+    task_execution_timeout_max: Seconds = field(300.0, "Of direct executions, at most.")
     native_tools: dict[str, Any] | None = field(None, "The built-in `cp__*` tools.")
+    environment: Literal["development", "staging", "production"] = field(
+        "development", "Where the service runs."
+    )
+    log_level: Literal["debug", "info", "warn", "error", "disabled"] = field(
+        "info", "What the service logs."
+    )
+    log_format: str = field("json", "How it is logged.")
+    dispatcher_heartbeat_interval: Seconds = field(30.0, "Between two signs of life.")
+    dispatcher_heartbeat_ttl: Seconds = field(90.0, "Until one without them is gone.")
+    dispatcher_stale_threshold: Seconds = field(120.0, "Until one is stale.")
+    async_token_counter_workers: int = field(10, "Who counts tokens.", ge=0)
+    async_token_counter_buffer_size: int = field(1000, "Texts that wait for it.", ge=0)
 
 
 class Autoload(Noun):
@@ -120,6 +138,37 @@ class Monitoring(Noun):
     tracing: dict[str, Any] | None = field(None, "Provider and endpoint.")
 
 
+class Settings(Noun):
+    """Sections of settings, at the top of a project or under its `config` (§1.4)."""
+
+    mode: str | None = field(None, "`standalone` or `distributed`.")
+    attachments: Section = field(None, "Files that are sent with prompts.")
+    cache: Section = field(None, "The cache.")
+    cli: Section = field(None, "The command line of the original.")
+    database: Section = field(None, "The database of the executions.")
+    limits: Section = field(None, "How large and how deep things may be.")
+    llm: Section = field(None, "How models are called.")
+    mcp_proxy: Section = field(None, "The proxy before MCP servers.")
+    memory: Section = field(None, "Memories, where one says nothing itself.")
+    openai: Section = field(None, "OpenAI, in older projects.")
+    ratelimit: Section = field(None, "How often the API may be called.")
+    redis: Section = field(None, "The connection to Redis.")
+    server: Section = field(None, "The HTTP API.")
+    stream: Section = field(None, "Events of executions, as they happen.")
+    tasks: Section = field(None, "How tasks are run.")
+    temporal: Section = field(None, "What the original runs workflows with.")
+    webhooks: Section = field(None, "Webhooks, where one says nothing itself.")
+    worker: Section = field(None, "The workers.")
+
+
+class ProjectConfig(WorkflowConfig, Settings):
+    """`config` of a project: options of all its workflows, and settings (service.md §5.1)."""
+
+    called = "`config`"
+
+    source_of_truth: Literal["repo", "builder"] | None = field(None, "Of the original's server.")
+
+
 class WorkflowSource(Noun):
     """A workflow file of the project."""
 
@@ -128,32 +177,11 @@ class WorkflowSource(Noun):
     source: str = field(..., "Path of the file, from the project's directory.", min_length=1)
 
 
-class Project(Shared):
+class Project(Shared, Settings):
     """A project file (§1.1)."""
 
-    # Sections that configure the service (§1.4).
-    kept = frozenset(
-        {
-            "attachments",
-            "cache",
-            "cli",
-            "database",
-            "limits",
-            "llm",
-            "mcp_proxy",
-            "memory",
-            "mode",
-            "ratelimit",
-            "redis",
-            "server",
-            "stream",
-            "temporal",
-            "webhooks",
-            "worker",
-        }
-    )
-
     id: str | None = field(None, "For a workflow in the same file.")
+    config: ProjectConfig | None = field(None, "Execution options, and settings.")
     name: str = field(..., "Names the project.", min_length=1)
     workflows: list[str | WorkflowSource] = field([], "Workflow files.")
     memories: list[Memory] = field([], "Memory resources.")
@@ -167,9 +195,10 @@ class Project(Shared):
     )
 
 
-class SingleFile(Workflow, Project):
+class SingleFile(Workflow, Project):  # `tasks` are the steps here
     """A file that is a project and its only workflow (§1.3)."""
 
     called = "a workflow"
 
     name: str | None = field(None, "The name of both.")  # type: ignore[assignment]
+    config: ProjectConfig | None = field(None, "Execution options, and settings.")

@@ -1,6 +1,6 @@
 """Tasks: the fields that all share, and those of the nine types (language.md §3)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from compozy_prefect.language.models.agent import AgentReference
 from compozy_prefect.language.models.base import Data, Noun, Seconds, Variables, field
@@ -48,6 +48,10 @@ class ExecutionOptions(Noun):
 
 class Task(Noun):
     """One step of a workflow (§3.1)."""
+
+    # What only a basic task does. Of a router examples of the language set an `action`, which does
+    # nothing (§3.6 to §3.9).
+    refused: ClassVar[tuple[str, ...]] = ("agent", "tool", "prompt")
 
     id: str = field(..., "Unique in its container.", min_length=1)
     resource: str | None = field(None, "`task`, in autoloaded files.")
@@ -145,6 +149,8 @@ class RouterTask(Task):
 class AggregateTask(Task):
     """Puts values together (§3.7)."""
 
+    refused = (*Task.refused, "action", "sleep", "with", "tasks")
+
     outputs: dict[str, Any] = field(..., "The result; templates.", min_length=1)
 
 
@@ -169,6 +175,8 @@ class Signal(Noun):
 
 class SignalTask(Task):
     """Starts the workflows that listen to a signal (§3.9)."""
+
+    refused = (*Task.refused, "action")
 
     signal: Signal = field(..., "What is sent.")
 

@@ -1,0 +1,271 @@
+"""The settings of a project: the value of each, and where it comes from (language.md §1.4).
+
+A setting is named by its key, such as `llm.provider_timeout`. Its value comes from a flag, from the
+project file, from the environment, or is the default of its declaration; `ORDER` says which goes
+before which. The variables of the process go before those of the `.env` file here (service.md
+§5.1), where a template that reads `.env` sees it the other way round (§11).
+
+This is the only place that settings are read from. What this version acts on is `EFFECTS`; the rest
+is checked and kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from compozy_prefect.diagnostics import Diagnostic, Span, warning
+from compozy_prefect.language.models.base import Declared, Noun, fields_of
+from compozy_prefect.language.models.project import Project
+from compozy_prefect.language.nodes import Mapping as MappingNode
+from compozy_prefect.language.typed import Typed, read_text, typed
+
+Source = Literal["flag", "file", "environment"]
+
+ORDERS: dict[str, tuple[Source, ...]] = {
+    "seed": ("flag", "file", "environment"),
+    "env-first": ("environment", "flag", "file"),
+}
+"""Who goes first, by the value of COMPOZY_CONFIG_PRECEDENCE; the defaults come last."""
+
+PRECEDENCE = "COMPOZY_CONFIG_PRECEDENCE"
+
+
+class Effect(NamedTuple):
+    """What a setting does in this version, the variables that give it, and its flag."""
+
+    does: str
+    variables: tuple[str, ...]
+    flag: str = ""
+
+
+EFFECTS: dict[str, Effect] = {
+    "limits.max_nesting_depth": Effect(
+        "how deep containers may stand inside each other",
+        ("LIMITS_MAX_NESTING_DEPTH", "MAX_NESTING_DEPTH"),
+        "--max-nesting-depth",
+    ),
+    "limits.max_message_content": Effect(
+        "how long a message may be that a `memory` task writes",
+        ("LIMITS_MAX_MESSAGE_CONTENT_LENGTH", "MAX_MESSAGE_CONTENT_LENGTH"),
+        "--max-message-content-length",
+    ),
+    "limits.max_total_content_size": Effect(
+        "how long all messages may be that a `memory` task writes",
+        ("LIMITS_MAX_TOTAL_CONTENT_SIZE", "MAX_TOTAL_CONTENT_SIZE"),
+        "--max-total-content-size",
+    ),
+    "llm.provider_timeout": Effect(
+        "`timeout` of models that have none", ("LLM_PROVIDER_TIMEOUT",), "--llm-provider-timeout"
+    ),
+    "llm.retry_attempts": Effect(
+        "`retry_attempts` of models that have none",
+        ("LLM_RETRY_ATTEMPTS",),
+        "--llm-retry-attempts",
+    ),
+    "llm.max_tool_iterations": Effect(
+        "`max_tool_iterations` of models that have none",
+        ("LLM_MAX_TOOL_ITERATIONS",),
+        "--llm-max-tool-iterations",
+    ),
+    "memory.ttl": Effect("`ttl` of memories that have none", ("MEMORY_TTL",)),
+    "runtime.tool_execution_timeout": Effect(
+        "`timeout` of tools that have none",
+        ("TOOL_EXECUTION_TIMEOUT",),
+        "--tool-execution-timeout",
+    ),
+}
+FLAGS: dict[str, str] = {effect.flag: key for key, effect in EFFECTS.items() if effect.flag}
+_VARIABLES = frozenset(name for effect in EFFECTS.values() for name in effect.variables)
+
+# Another key of the same setting, in older files.
+_ALIASES = {"runtime.tool_execution_timeout": ("runtime", "timeout")}
+
+
+class Origin(NamedTuple):
+    """Where a value comes from. `name` is the variable or the flag, `span` its place in a file.
+
+    `where` is `default`, `flag`, `file` (the project file), `environment` (of the process) or
+    `env file`.
+    """
+
+    where: str
+    name: str = ""
+    span: Span | None = None
+
+    def __str__(self) -> str:
+        if self.span is not None:
+            return f"{self.span.file}:{self.span.line}"
+        return f"{self.name} ({self.where})" if self.where == "env file" else self.name or "default"
+
+
+class Setting(NamedTuple):
+    """A setting with its value. `hidden` are the other places that give it one, and lose."""
+
+    key: str
+    value: Any
+    origin: Origin
+    hidden: tuple[Origin, ...] = ()
+
+
+class Outside(NamedTuple):
+    """What is given beside the files: the process environment, and flags by setting, as text."""
+
+    environ: Mapping[str, str]
+    flags: Mapping[str, str] = {}
+
+    @classmethod
+    def here(cls, flags: Mapping[str, str] | None = None) -> Outside:
+        return cls(os.environ, flags or {})
+
+
+class Config:
+    """The settings of a project, each worked out when it is asked for."""
+
+    def __init__(
+        self, project: Project | None, env_file: Mapping[str, str], outside: Outside
+    ) -> None:
+        self._project = project
+        self._env_file = env_file
+        self._outside = outside
+        self.order = ORDERS.get(outside.environ.get(PRECEDENCE, ""), ORDERS["seed"])
+        self._known: dict[str, Setting] = {}
+        self._found: dict[str, list[Diagnostic]] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        """The value of a setting. KeyError when nothing declares it."""
+        return self.setting(key).value
+
+    def setting(self, key: str) -> Setting:
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._resolved(key)
+        return known
+
+    def faults(self, keys: Iterable[str] | None = None) -> Iterator[Diagnostic]:
+        """What is wrong with values from outside of the files; those in them are checked there.
+
+        Without `keys`, of what this version acts on.
+        """
+        chosen = self._outside.environ.get(PRECEDENCE)
+        if chosen and chosen not in ORDERS:
+            known = " or ".join(f"`{name}`" for name in ORDERS)
+            yield warning("CZ301", f"{PRECEDENCE} is `{chosen}`", None, f"it can be {known}")
+        if keys is None:
+            given = _VARIABLES & (self._outside.environ.keys() | self._env_file.keys())
+            if not given and not self._outside.flags:
+                return
+            keys = EFFECTS
+        for key in keys:
+            self.setting(key)
+            yield from self._found.get(key, ())
+
+    # --- one setting ------------------------------------------------------------------------------
+
+    def _resolved(self, key: str) -> Setting:
+        declared = declaration(key)
+        given: list[tuple[Any, Origin]] = []
+        for source in self.order:
+            match source:
+                case "flag":
+                    given += self._from_flag(key, declared)
+                case "file":
+                    given += self._from_file(key)
+                case "environment":
+                    given += self._from_environment(key, declared)
+        given.append((declared.spec.default, Origin("default")))
+        (value, origin), *others = given
+        return Setting(key, value, origin, tuple(other for _, other in others[:-1]))
+
+    def _from_flag(self, key: str, declared: Declared) -> Iterator[tuple[Any, Origin]]:
+        text = self._outside.flags.get(key)
+        if text is not None:
+            yield from self._read(key, declared, text, Origin("flag", EFFECTS[key].flag))
+
+    def _from_environment(self, key: str, declared: Declared) -> Iterator[tuple[Any, Origin]]:
+        effect = EFFECTS.get(key)
+        if effect is not None:
+            names = effect.variables
+        else:
+            from compozy_prefect.language.registry import variables
+
+            names = variables(key)
+        for where, given in (
+            ("environment", self._outside.environ),
+            ("env file", self._env_file),
+        ):
+            for name in names:
+                if given.get(name):  # an empty one is as good as none
+                    yield from self._read(key, declared, given[name], Origin(where, name))
+
+    def _from_file(self, key: str) -> Iterator[tuple[Any, Origin]]:
+        project = self._project
+        tops: list[Noun] = [noun for noun in (project, project and project.config) if noun]
+        if key.startswith("knowledge."):
+            own = knowledge_settings(project)
+            found = own.noun and _in_file(own.noun, (key.partition(".")[2],)) if own else None
+            yield from [found] if found else []
+            return
+        paths = [tuple(key.split(".")), *([_ALIASES[key]] if key in _ALIASES else [])]
+        for top in tops:
+            for path in paths:
+                found = _in_file(top, path)
+                if found is not None:
+                    yield found
+
+    def _read(
+        self, key: str, declared: Declared, text: str, origin: Origin
+    ) -> Iterator[tuple[Any, Origin]]:
+        value, found = read_text(declared, text, key)
+        self._found.setdefault(key, []).extend(
+            one._replace(message=f"{origin}: {one.message}") for one in found
+        )
+        if not any(one.severity == "error" for one in found):
+            yield value, origin
+
+
+def declaration(key: str) -> Declared:
+    """The field that declares a setting. KeyError when nothing does."""
+    top, *names = key.split(".")
+    if not names:
+        return fields_of(Project)[top]
+    noun: type[Noun] | None = _section(top)
+    for name in names[:-1]:
+        assert noun is not None
+        noun = fields_of(noun)[name].kind.noun
+    assert noun is not None
+    return fields_of(noun)[names[-1]]
+
+
+def _section(name: str) -> type[Noun]:
+    own = fields_of(Project).get(name)
+    if own is not None and own.kind.noun is not None:
+        return own.kind.noun
+    from compozy_prefect.language.models.settings import SECTIONS
+
+    return SECTIONS[name]
+
+
+def knowledge_settings(project: Project | None) -> Typed[Noun] | None:
+    """The settings under `knowledge`, which is a binding when it has an `id` (§13 no. 74)."""
+    node = project.node.get("knowledge") if project is not None else None
+    if not isinstance(node, MappingNode) or "id" in node.entries:
+        return None
+    from compozy_prefect.language.models.settings import SECTIONS
+
+    return typed(node, SECTIONS["knowledge"])
+
+
+def _in_file(top: Noun, path: tuple[str, ...]) -> tuple[Any, Origin] | None:
+    """The value that the project file gives, faulty ones left out, and where it stands."""
+    noun: Any = top
+    for name in path[:-1]:
+        if isinstance(noun, dict):
+            noun = noun.get(name)
+        else:
+            noun = noun.__dict__.get(name) if isinstance(noun, Noun) else None
+    if not isinstance(noun, Noun) or path[-1] not in noun.given:
+        return None
+    node = noun.node.get(path[-1])
+    return noun.__dict__[path[-1]], Origin("file", span=None if node is None else node.span)
