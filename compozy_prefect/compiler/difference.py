@@ -226,7 +226,9 @@ def _does_the_same(before: Json, after: Json, at: Path) -> bool:
         return False
     parsed = parse_condition if ".".join(at) in _CONDITIONS else parse
     try:
-        return printed(parsed(before)) == printed(parsed(after))
+        old_one, new_one = parsed(before), parsed(after)
+        # `{{/**/}}.a` is text, and prints like the condition `a`.
+        return old_one.is_bare == new_one.is_bare and printed(old_one) == printed(new_one)
     except TemplateError:
         return False
 

@@ -143,6 +143,7 @@ def test_a_template_that_is_only_written_otherwise(field: str, old: Any, new: An
     [
         ("condition", "input.x == 'a'", "input.x == 'b'"),
         ("condition", "input.x", "{{ .input.x }}"),
+        ("condition", "input.x", "{{/* as text */}}.input.x"),
         ("with_", {"x": "{{ .input.x }}"}, {"x": " {{ .input.x }}"}),
         ("with_", {"x": "a {{ .input.x }}"}, {"x": "a {{- .input.x }}"}),
         ("with_", {"x": "a b"}, {"x": "a  b"}),
