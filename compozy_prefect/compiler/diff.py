@@ -178,7 +178,7 @@ class _Workflow:
             else:
                 found = (outcome(is_new=key in new),)
             if found:
-                used_by = tuple(_users(self._new, name, key))
+                used_by = () if _is_layout(found) else tuple(_users(self._new, name, key))
                 yield Subject(f"{called} {key}", found, used_by, self._following(used_by))
 
     def _steps(self) -> Iterator[Subject]:
@@ -194,7 +194,8 @@ class _Workflow:
                     message = f"was `{was}` before"
                     change = (Change("moved", "path", message, was, path), *change)
             if change:
-                yield Subject(f"step {path}", change, (), self._following((path,)))
+                after = () if _is_layout(change) else self._following((path,))
+                yield Subject(f"step {path}", change, (), after)
         for path in old:
             if path not in new and path not in moved.values():
                 yield Subject(f"step {path}", (outcome(is_new=False),))
@@ -204,6 +205,11 @@ class _Workflow:
         paths = tuple(paths)
         found = {later for path in paths for later in self._after.get(path, ())}
         return tuple(p for p in self._new.all_steps if p in found and p not in paths)
+
+
+def _is_layout(changes: Iterable[Change]) -> bool:
+    """Whether all of them leave what runs as it was."""
+    return all(change.is_layout for change in changes)
 
 
 def _own(step: StepPlan) -> dict[str, Any]:

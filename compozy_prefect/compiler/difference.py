@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compozy_prefect.compiler.wording import duration, short
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions import parse, parse_condition
+from compozy_prefect.expressions.printer import printed
 
 Json = Any
 Path = tuple[str, ...]
@@ -22,7 +25,8 @@ _ABSENT: Any = object()
 class Change:
     """One difference. `aspect` is where, from the subject, with dots; `lines` a unified diff.
 
-    `before` and `after` are JSON, and None where there is nothing.
+    `is_layout`: templates are written otherwise and do the same. `before` and `after` are JSON, and
+    None where there is nothing.
     """
 
     what: Literal["added", "removed", "changed", "moved"]
@@ -32,6 +36,7 @@ class Change:
     after: Json = None
     lines: tuple[str, ...] = ()
     is_breaking: bool = False
+    is_layout: bool = False
 
     def data(self) -> dict[str, Json]:
         return {
@@ -42,6 +47,7 @@ class Change:
             "after": self.after,
             "diff": list(self.lines),
             "breaking": self.is_breaking,
+            "layout": self.is_layout,
         }
 
 
@@ -189,11 +195,42 @@ def _change(before: Json, after: Json, at: Path) -> Change:
     if after is _ABSENT or after is None:
         message = f"{called} is gone, and was {shown(old, aspect)}"
         return Change("removed", aspect, message, old, new)
+    if _does_the_same(old, new, at):
+        message = f"only the layout of {called} changed"
+        return Change("changed", aspect, message, old, new, is_layout=True)
     texts = _pretty(old), _pretty(new)
     if any("\n" in text.strip() or len(text) > _SHOWN for text in texts):
         return Change("changed", aspect, f"a change in {called}", old, new, _unified(*texts))
     message = f"{called} is now {shown(new, aspect)}, and was {shown(old, aspect)}"
     return Change("changed", aspect, message, old, new)
+
+
+# Text that is no template, whatever stands in it; of a condition braces are not needed.
+_PLAIN = {"description", "execute", "input_schema", "output_schema", "schemas"}
+_CONDITIONS = {"condition", "collection.filter", "router.condition", "wait.condition"}
+
+
+def _does_the_same(before: Json, after: Json, at: Path) -> bool:
+    """Whether two values, or the templates in them, mean the same."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(
+            _does_the_same(before[key], after[key], at) for key in before
+        )
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(
+            _does_the_same(old, new, at) for old, new in zip(before, after, strict=True)
+        )
+    if _is_same(before, after):
+        return True
+    if not (isinstance(before, str) and isinstance(after, str)) or _PLAIN & {*at}:
+        return False
+    parsed = parse_condition if ".".join(at) in _CONDITIONS else parse
+    try:
+        old_one, new_one = parsed(before), parsed(after)
+        # `{{/**/}}.a` is text, and prints like the condition `a`.
+        return old_one.is_bare == new_one.is_bare and printed(old_one) == printed(new_one)
+    except TemplateError:
+        return False
 
 
 def _pretty(value: Json) -> str:

@@ -105,7 +105,9 @@ def result(
     if special is None:
         return constant or UNKNOWN
     arranged = args if piped is None else _arranged(node, args, piped)
-    return special(Used(node, arranged, env, guarded)) if arranged is not None else UNKNOWN
+    if arranged is None or not FUNCTIONS[node.name].takes(len(arranged)):
+        return UNKNOWN  # another check says how many it takes
+    return special(Used(node, arranged, env, guarded))
 
 
 def _arranged(node: Call, args: list[Argument], piped: Argument) -> list[Argument] | None:

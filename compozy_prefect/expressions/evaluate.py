@@ -10,10 +10,18 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from math import fmod
+from time import thread_time
 from typing import Any
 
 from compozy_prefect.errors import TemplateError
-from compozy_prefect.expressions.effort import LIMIT, MAX_STEPS, steps_of
+from compozy_prefect.expressions.effort import (
+    LIMIT,
+    LOOK_EVERY,
+    MAKING,
+    MAX_STEPS,
+    steps_for,
+    steps_of,
+)
 from compozy_prefect.expressions.functions import (
     FUNCTIONS,
     Environment,
@@ -24,7 +32,7 @@ from compozy_prefect.expressions.functions import (
     equal,
     truth,
 )
-from compozy_prefect.expressions.functions.contract import MAX_TEXT
+from compozy_prefect.expressions.functions.contract import MAX_SECONDS, MAX_TEXT
 from compozy_prefect.expressions.functions.values import sorted_keys
 from compozy_prefect.expressions.members import describe, has, member, quoted
 from compozy_prefect.expressions.nodes import (
@@ -56,10 +64,15 @@ Context = Mapping[str, Value]
 class Frame:
     """What one evaluation works on. `slots` holds the `$variables`.
 
+    `due` are the steps at which the limits are looked at next, and `deadline` the second of the
+    thread's time at which the evaluation ends; a short one never asks for it.
+
     An environment of None is made when a function asks for it: the clock is read at most once.
     """
 
-    __slots__ = ("depth", "dot", "environment", "root", "size", "slots", "steps")
+    __slots__ = (
+        *("deadline", "depth", "dot", "due", "environment", "root", "size", "slots", "steps"),
+    )
 
     def __init__(self, root: Value, environment: Environment | None, slots: int) -> None:
         self.root = root
@@ -67,11 +80,12 @@ class Frame:
         self.environment = environment
         self.slots: list[Value] = [None] * slots
         self.steps = self.size = self.depth = 0
+        self.due, self.deadline = LOOK_EVERY, 0.0
 
 
 Expression = Callable[[Frame], Value]
 # What a look-up raises that finds nothing.
-_ABSENT = (KeyError, TypeError, IndexError)
+ABSENT = (KeyError, TypeError, IndexError)
 
 
 class ExpressionCompiler:
@@ -109,11 +123,19 @@ class ExpressionCompiler:
 
     def step(self, frame: Frame, node: Node, steps: int = 1) -> None:
         frame.steps += steps
-        if frame.steps > MAX_STEPS:
-            raise self._exhausted(node)
+        if frame.steps > frame.due:
+            self.look(frame, node)
 
-    def _exhausted(self, node: Node) -> TemplateError:
-        return self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
+    def look(self, frame: Frame, node: Node) -> None:
+        """Looks at the limits; raises TemplateError (CZ407) that says which one is reached."""
+        if frame.steps > MAX_STEPS:
+            raise self.fault(node, LIMIT, f"the template takes more than {MAX_STEPS:,} steps")
+        now = thread_time()
+        if not frame.deadline:
+            frame.deadline = now + MAX_SECONDS
+        elif now > frame.deadline:
+            raise self.fault(node, LIMIT, f"the template takes longer than {MAX_SECONDS:g} s")
+        frame.due = min(frame.steps + LOOK_EVERY, MAX_STEPS)
 
     # Expressions
 
@@ -255,6 +277,7 @@ class ExpressionCompiler:
         keywords = {key: self.expression(value, inner) for key, value in node.keywords}
         call, name = function.call, node.name
         plain = piped is None and not keywords and not function.environment
+        makes = name in MAKING
         # Under a guard what is null stays null on its way to it: `.a.b | upper | default "x"`.
         lenient = guarded and not (function.guard or function.environment or name == "fail")
 
@@ -264,9 +287,13 @@ class ExpressionCompiler:
             if piped is not None:
                 values = arrange(function, into, values, node.parenthesised)
             frame.steps += steps_of(name, values)
-            if frame.steps > MAX_STEPS:
-                raise self._exhausted(node)
+            if frame.steps > frame.due:
+                self.look(frame, node)
             try:
+                if makes:
+                    made = call(*values)
+                    self.step(frame, node, steps_for(name, made))
+                    return made
                 if plain:
                     return call(*values)
                 if function.environment:
@@ -295,8 +322,8 @@ class ExpressionCompiler:
 
     def _check_arity(self, node: Call, function: Function) -> None:
         given = len(node.args) + (node.piped is not None)
-        least, most = function.min_args, function.max_args
-        if given < least or (most is not None and given > most):
+        if not function.takes(given):
+            least, most = function.min_args, function.max_args
             wanted = (
                 f"{least}"
                 if least == most
@@ -304,11 +331,9 @@ class ExpressionCompiler:
                 if most is None
                 else f"{least} to {most}"
             )
-            raise self.fault(
-                node,
-                ARITY,
-                f"`{node.name}` takes {wanted} argument{'s' if wanted != '1' else ''}, not {given}",
-            )
+            plural = "" if wanted in ("1", "at least 1") else "s"
+            message = f"`{node.name}` takes {wanted} argument{plural}, not {given}"
+            raise self.fault(node, ARITY, message)
         for key, value in node.keywords:
             if key not in function.keywords:
                 raise self.fault(value, ARITY, f"`{node.name}` has no argument named `{key}`")
@@ -338,17 +363,19 @@ class ExpressionCompiler:
             def one(frame: Frame) -> Value:
                 try:
                     return frame.dot[key]
-                except _ABSENT:
+                except ABSENT:
                     return slow(frame)
 
             return one
 
+        from_dot = node.base == "."
+
         def many(frame: Frame) -> Value:
-            value = base(frame)
+            value = frame.dot if from_dot else base(frame)
             try:
                 for key in keys:
                     value = value[key]
-            except _ABSENT:
+            except ABSENT:
                 return slow(frame)
             return value
 

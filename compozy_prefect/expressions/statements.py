@@ -7,11 +7,11 @@ towards the limits of effort.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
 
 from compozy_prefect.errors import TemplateError
-from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT, MAX_STEPS, steps_of
+from compozy_prefect.expressions.effort import LIMIT, MAX_OUTPUT, steps_of
 from compozy_prefect.expressions.evaluate import (
+    ABSENT,
     FUNCTION,
     UNDECLARED,
     ExpressionCompiler,
@@ -19,7 +19,7 @@ from compozy_prefect.expressions.evaluate import (
     Value,
 )
 from compozy_prefect.expressions.functions import FunctionError, to_text, truth
-from compozy_prefect.expressions.functions.values import int_text, sorted_keys
+from compozy_prefect.expressions.functions.values import TOO_MANY_DIGITS, sorted_keys
 from compozy_prefect.expressions.members import describe
 from compozy_prefect.expressions.nodes import (
     Assign,
@@ -28,8 +28,10 @@ from compozy_prefect.expressions.nodes import (
     Define,
     If,
     Invoke,
+    Key,
     Node,
     Output,
+    Path,
     Range,
     Text,
     With,
@@ -40,6 +42,8 @@ MAX_TEMPLATE_DEPTH = 40
 
 # Returns None, or BREAK or CONTINUE of the loop around it.
 Statement = Callable[[Frame, list[str]], object]
+# The same for each of some dots in turn; where what is done only writes, no loop leaves it.
+Statements = Callable[[Frame, Iterable[Value], list[str]], None]
 BREAK, CONTINUE = object(), object()
 
 
@@ -72,9 +76,6 @@ class Compiler(ExpressionCompiler):
         steps = self._steps([node for node in nodes if not isinstance(node, Define)])
         if len(steps) == 1:
             return steps[0]
-        if len(steps) == 2:
-            first, second = steps
-            return lambda frame, out: first(frame, out) or second(frame, out)
 
         def run(frame: Frame, out: list[str]) -> object:
             for step in steps:
@@ -86,24 +87,22 @@ class Compiler(ExpressionCompiler):
         return run
 
     def _steps(self, nodes: Sequence[Node]) -> list[Statement]:
-        """The statements; an output takes along the text behind it, which is most of a loop."""
+        """The statements; what only writes, which is most of a loop, is one of them."""
         steps: list[Statement] = []
-        taken: Node | None = None
-        for node, following in zip_longest(nodes, nodes[1:]):
-            if node is taken:
+        writing: list[Node] = []
+        for node in nodes:
+            if isinstance(node, (Text, Output)):
+                writing.append(node)
                 continue
-            if isinstance(node, Output) and isinstance(following, Text):
-                steps.append(self._output(node, following.value))
-                taken = following
-            else:
-                steps.append(self._statement(node))
+            if writing:
+                steps.append(_once(self._writing(writing)))
+                writing = []
+            steps.append(self._statement(node))
+        if writing:
+            steps.append(_once(self._writing(writing)))
         return steps
 
     def _statement(self, node: Node) -> Statement:
-        if isinstance(node, Text):
-            return self._literal_text(node)
-        if isinstance(node, Output):
-            return self._output(node)
         if isinstance(node, Assign):
             return self._assign(node)
         if isinstance(node, If):
@@ -119,35 +118,62 @@ class Compiler(ExpressionCompiler):
         assert isinstance(node, Invoke)
         return self._invoke(node)
 
-    def _literal_text(self, node: Text) -> Statement:
-        text, size = node.value, len(node.value)
+    def _writing(self, nodes: Sequence[Node]) -> Statements:
+        """Text and values one behind the other, which is what most loops do.
 
-        def run(frame: Frame, out: list[str]) -> None:
-            frame.size += size
-            if frame.size > MAX_OUTPUT:
-                raise self._overflow(node)
-            out.append(text)
+        A value that is a key of the dot is looked up here: in a loop, a call costs as much as it.
+        """
+        texts: list[list[str]] = [[]]  # before the first value, and behind each one
+        values: list[Output] = []
+        for node in nodes:
+            if isinstance(node, Text):
+                texts[-1].append(node.value)
+            elif isinstance(node, Output):
+                values.append(node)
+                texts.append([])
+        first, *behind = map("".join, texts)
+        head = len(first)
+        parts = [
+            (_key_of_dot(node.value), self.expression(node.value), after, node)
+            for node, after in zip(values, behind, strict=True)
+        ]
+
+        def run(frame: Frame, dots: Iterable[Value], out: list[str]) -> None:
+            size = frame.size
+            for dot in dots:
+                if head:
+                    size += head
+                    if size > MAX_OUTPUT:
+                        raise self._overflow(nodes[0])
+                    out.append(first)
+                for key, value_of, after, node in parts:
+                    if key is None:
+                        frame.dot = dot
+                        value = value_of(frame)
+                    else:
+                        try:
+                            value = dot[key]
+                        except ABSENT:
+                            frame.dot = dot
+                            value = value_of(frame)
+                    if type(value) is not str:
+                        try:
+                            value = f"{value}" if type(value) is int else to_text(value)
+                        except (FunctionError, ValueError) as fault:
+                            raise self._unprintable(node, fault) from None
+                    value += after
+                    size += len(value)
+                    if size > MAX_OUTPUT:
+                        raise self._overflow(node)
+                    out.append(value)
+            frame.size = size
 
         return run
 
-    def _output(self, node: Output, after: str = "") -> Statement:
-        value_of, size = self.expression(node.value), len(after)
-
-        def run(frame: Frame, out: list[str]) -> None:
-            value = value_of(frame)
-            kind = type(value)
-            try:
-                text = value if kind is str else int_text(value) if kind is int else to_text(value)
-            except FunctionError as fault:
-                raise self.fault(node.value, FUNCTION, str(fault)) from None
-            frame.size += len(text) + size
-            if frame.size > MAX_OUTPUT:
-                raise self._overflow(node)
-            out.append(text)
-            if size:
-                out.append(after)
-
-        return run
+    def _unprintable(self, node: Output, fault: Exception) -> Exception:
+        if isinstance(fault, FunctionError):
+            return self.fault(node.value, FUNCTION, str(fault))
+        return self.fault(node.value, FUNCTION, TOO_MANY_DIGITS)
 
     def _overflow(self, node: Node) -> TemplateError:
         return self.fault(node, LIMIT, f"the text grows beyond {MAX_OUTPUT:,} characters")
@@ -212,7 +238,7 @@ class Compiler(ExpressionCompiler):
         self._scopes.append({})
         key_slot = self._declare(node.key_variable) if node.key_variable is not None else None
         item_slot = self._declare(node.value_variable) if node.value_variable is not None else None
-        body = self._scoped(node.body, False)
+        each, body = self._passes(node.body)
         self._scopes.pop()
         otherwise = self._scoped(node.otherwise, True)
 
@@ -223,11 +249,8 @@ class Compiler(ExpressionCompiler):
             # passes are paid for at once.
             if item_slot is None and type(items) is list and items:
                 frame.steps += len(items)
-                if frame.steps <= MAX_STEPS:
-                    for item in items:
-                        frame.dot = item
-                        if body(frame, out) is BREAK:
-                            break
+                if frame.steps <= frame.due:
+                    each(frame, items, out)
                     frame.dot = outer
                     return None
                 frame.steps -= len(items)
@@ -236,8 +259,8 @@ class Compiler(ExpressionCompiler):
                 return otherwise(frame, out)
             for key, item in pairs:
                 frame.steps += 1
-                if frame.steps > MAX_STEPS:
-                    raise self._exhausted(node)
+                if frame.steps > frame.due:
+                    self.look(frame, node)
                 if item_slot is not None:
                     frame.slots[item_slot] = item
                     if key_slot is not None:
@@ -249,6 +272,23 @@ class Compiler(ExpressionCompiler):
             return None
 
         return run
+
+    def _passes(self, nodes: Sequence[Node]) -> tuple[Statements, Statement]:
+        """The body of a loop, for all its passes and for a single one."""
+        if all(isinstance(node, (Text, Output)) for node in nodes):
+            was, self._at_root = self._at_root, False
+            writing = self._writing(nodes)
+            self._at_root = was
+            return writing, _once(writing)
+        body = self._scoped(nodes, False)
+
+        def each(frame: Frame, items: Iterable[Value], out: list[str]) -> None:
+            for item in items:
+                frame.dot = item
+                if body(frame, out) is BREAK:
+                    break
+
+        return each, body
 
     def _pairs(
         self, node: Range, items: Value, frame: Frame
@@ -288,8 +328,22 @@ class Compiler(ExpressionCompiler):
             value = value_of(frame) if value_of is not None else None
             inner = Frame(value, frame.environment, slots)  # `$` is the argument in a template
             inner.steps, inner.size, inner.depth = frame.steps, frame.size, frame.depth + 1
+            inner.due, inner.deadline = frame.due, frame.deadline
             body(inner, out)
             frame.environment = inner.environment
             frame.steps, frame.size = inner.steps, inner.size
+            frame.due, frame.deadline = inner.due, inner.deadline
 
         return run
+
+
+def _once(statements: Statements) -> Statement:
+    return lambda frame, out: statements(frame, (frame.dot,), out)
+
+
+def _key_of_dot(node: Node) -> str | None:
+    """The `name` of `.name`."""
+    if not isinstance(node, Path) or node.base != "." or len(node.segments) != 1:
+        return None
+    (segment,) = node.segments
+    return segment.name if isinstance(segment, Key) and isinstance(segment.name, str) else None

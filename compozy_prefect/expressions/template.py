@@ -58,21 +58,21 @@ _PASSING = (_GUARDS - {"dig"}) | {
 class Template:
     """A parsed template. Make one with `parse` or `parse_condition`, which cache.
 
-    `static`: it has no action at all, and is its own value. `guarded`: every missing path in it
-    reads as null.
+    `static`: it has no action at all, and is its own value. `is_bare`: it is a condition without
+    braces, in which every missing path reads as null.
     """
 
     def __init__(
-        self, text: str, body: tuple[Node, ...], trimmed: bool, guarded: bool = False
+        self, text: str, body: tuple[Node, ...], trimmed: bool, is_bare: bool = False
     ) -> None:
         self.text_of = text
         self.body = body
         self.static = all(isinstance(node, Text) for node in body) and "{{" not in text
         self._trimmed = trimmed
-        self._guarded = guarded
+        self.is_bare = is_bare
         self.reads: tuple[Read, ...]
         self.uses: tuple[Use, ...]
-        self.reads, self.uses = reads_of(body, _GUARDS, guarded)
+        self.reads, self.uses = reads_of(body, _GUARDS, is_bare)
         self._keys = self._plain_path()
         self._makes_values = any(use.name not in _PASSING for use in self.uses)
 
@@ -96,7 +96,7 @@ class Template:
             return None
         compiler = ExpressionCompiler(self.text_of)
         try:
-            return compiler.expression(self.whole, self._guarded), compiler.slots
+            return compiler.expression(self.whole, self.is_bare), compiler.slots
         except RecursionError:
             raise _too_deep(self.text_of) from None
 
@@ -130,7 +130,7 @@ class Template:
             return self.text_of
         if self._expression is None:
             text = self.text(context, environment)
-            return text.strip() if self._trimmed and self._only_blocks else text
+            return text.strip() if self.is_stripped else text
         expression, slots = self._expression
         try:
             value = expression(Frame(context, environment, slots))
@@ -167,7 +167,10 @@ class Template:
         )
 
     @cached_property
-    def _only_blocks(self) -> bool:
+    def is_stripped(self) -> bool:
+        """Whether the value loses the white space around it: blocks only, with trim markers."""
+        if not self._trimmed:
+            return False
         nodes = [n for n in self.body if not (isinstance(n, Text) and not n.value.strip())]
         return all(isinstance(n, (If, With, Range, Assign, Define)) for n in nodes)
 
@@ -228,7 +231,7 @@ def parse_condition(text: str) -> Template:
         return parse(text)
     try:
         node = parse_expression(text, _known)
-        return Template(text, (Output(node.start, node.end, node),), False, guarded=True)
+        return Template(text, (Output(node.start, node.end, node),), False, is_bare=True)
     except RecursionError:
         raise _too_deep(text) from None
 

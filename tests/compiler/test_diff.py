@@ -113,6 +113,62 @@ def test_what_comes_after_a_changed_step() -> None:
     assert diff(_plan(), _with("c", sleep=1.0)).parts[0].subjects[0].after == ()
 
 
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [
+        ("condition", "input.x == 'a'", '(input.x)  ==  "a"'),
+        ("condition", "{{ .input.x }}", "{{.input.x}}"),
+        ("with_", {"x": ["{{ .input.x | default 'a' }}"]}, {"x": ['{{.input.x|default "a"}}']}),
+        (
+            "with_",
+            {"x": "Say {{ if .input.x }}hi{{ end }}."},
+            {"x": "Say {{if (.input.x)}}hi{{/* or */}}{{end}}."},
+        ),
+    ],
+    ids=["expression", "template", "list", "text"],
+)  # fmt: skip
+def test_a_template_that_is_only_written_otherwise(field: str, old: Any, new: Any) -> None:
+    found = diff(_with("b", **{field: old}), _with("b", **{field: new}))
+    assert not found.is_empty
+    (subject,) = found.parts[0].subjects
+    (change,) = subject.changes
+    assert change.message.startswith("only the layout of ")
+    assert change.is_layout
+    assert (change.lines, change.is_breaking, subject.after) == ((), False, ())
+    assert change.data()["layout"] is True
+
+
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [
+        ("condition", "input.x == 'a'", "input.x == 'b'"),
+        ("condition", "input.x", "{{ .input.x }}"),
+        ("condition", "input.x", "{{/* as text */}}.input.x"),
+        ("with_", {"x": "{{ .input.x }}"}, {"x": " {{ .input.x }}"}),
+        ("with_", {"x": "a {{ .input.x }}"}, {"x": "a {{- .input.x }}"}),
+        ("with_", {"x": "a b"}, {"x": "a  b"}),
+        ("with_", {"x": "{{ .input.x"}, {"x": "{{  .input.x"}),
+        ("with_", {"x": 1}, {"x": 1.0}),
+        ("output_schema", {"default": "{{ .a }}"}, {"default": "{{.a}}"}),
+    ],
+)
+def test_what_is_more_than_layout(field: str, old: Any, new: Any) -> None:
+    (subject,) = diff(_with("b", **{field: old}), _with("b", **{field: new})).parts[0].subjects
+    assert not any(change.is_layout for change in subject.changes)
+    assert subject.after
+
+
+def test_a_definition_that_is_only_written_otherwise() -> None:
+    def of(prompt: str) -> Plan:
+        return _plan(agents={"writer": agent(actions={"write": ActionPlan("write", prompt)})})
+
+    (subject,) = diff(of("Hi {{ .input.x }}"), of("Hi {{.input.x}}")).parts[0].subjects
+    assert [c.message for c in subject.changes] == [
+        "only the layout of the prompt of `write` changed"
+    ]
+    assert subject.used_by == subject.after == ()
+
+
 def test_a_prompt_shows_its_lines() -> None:
     long = "Write about it.\nBe kind.\nBe brief.\nThank them.\nSay goodbye."
     old = _plan(agents={"writer": agent(actions={"write": ActionPlan("write", long)})})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compozy_prefect.expressions import TemplateError, parse, parse_condition
+from compozy_prefect.expressions import TemplateError, evaluate, parse, parse_condition
 
 # A second is the bar on a machine of its own. The tests may run on shared cores at half the speed.
 SECONDS = 2.0
@@ -86,9 +86,28 @@ TOO_MUCH = {
     "sorting in a loop": "{{ range .large }}{{ $x := sort $.large }}{{ end }}",
     "JSON in a loop": "{{ range .large }}{{ $x := toJson $.rows }}{{ end }}",
     "text in a loop": "{{ range .large }}{{ $x := upper $.text }}{{ end }}",
+    "lists of numbers in a loop": "{{ range 90000 }}{{ $x := until 99999 }}{{ end }}",
+    "a long key of each element": "{{ .rows | map $.text }}",
+    "a long pattern": "{{ regexFind .text .text }}",
     "repeating": '{{ repeat 1000000000 "x" }}',
     "padding": '{{ printf "%0999999999d" 1 }}',
 }
+
+
+# Slow for the steps they take, so that the clock may end them first.
+SLOW = {
+    "text of chance in a loop": "{{ range 90000 }}{{ $x := randAlphaNum 1000000 }}{{ end }}",
+    "a map with large keys": "{{ range .large }}{{ $x := dict $.rows 1 }}{{ end }}",
+    "changing text letter by letter": "{{ range 50 }}{{ $x := kebabcase $.text }}{{ end }}",
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_slow_ends_as_well(name: str) -> None:
+    began = time.thread_time()
+    with pytest.raises(TemplateError, match=r"more than 100,000 steps|longer than 5 s"):
+        parse(SLOW[name]).text(CONTEXT)
+    assert time.thread_time() - began < 5 + SECONDS
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
@@ -151,6 +170,51 @@ def test_large_is_not_too_much(template: str) -> None:
     began = time.process_time()
     parse(template).text(CONTEXT)
     assert time.process_time() - began < SECONDS
+
+
+def test_the_clock_says_that_it_was_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds of the thread; 256 steps lie between two looks, here a second each."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(evaluate, "thread_time", lambda: float(next(seconds)))
+    for read, text in (
+        (parse, "{{ range .large }}.{{ end }}"),
+        (parse, "{{ range $i, $e := .large }}{{ $e }}{{ end }}"),
+        (parse, "{{ range .rows }}{{ add .k 1 }}{{ end }}"),
+        (
+            parse,
+            '{{ define "t" }}{{ range . }}.{{ end }}{{ end }}'
+            '{{ range .rows }}{{ template "t" .v }}{{ end }}',
+        ),
+        (parse_condition, "large.all(x, x >= 0)"),
+        (parse_condition, "large.exists(x, size(string(x)) > 9)"),
+    ):
+        with pytest.raises(TemplateError, match="the template takes longer than 5 s") as raised:
+            read(text).text(CONTEXT)
+        assert raised.value.code == "CZ407"
+
+
+def test_the_clock_begins_with_each_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(1000))
+    monkeypatch.setattr(evaluate, "thread_time", lambda: float(next(seconds)))
+    template = parse("{{ range .some }}.{{ end }}")
+    for _ in range(20):
+        template.text({"some": LARGE[:1000]})
+
+
+def test_a_short_template_asks_for_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "thread_time", lambda: pytest.fail("the clock is read"))
+    assert parse("{{ range .l }}{{ . | default 1 }}{{ end }}").text({"l": [1, 2]}) == "12"
+    assert parse_condition("l.all(x, x > 0)").native({"l": [1, 2]}) is True
+
+
+def test_what_is_slow_for_its_steps() -> None:
+    """Matches of hundreds of groups take a millisecond each, the worst there is: the call looks at
+    the clock by itself. Within the other limits it would take a minute.
+    """
+    began = time.thread_time()
+    with pytest.raises(TemplateError, match="takes longer than 5 s"):
+        parse('{{ regexReplaceAll (repeat 250 "(x*)*") .text "y" }}').text({"text": "ab " * 30_000})
+    assert 5 <= time.thread_time() - began < 9
 
 
 def test_a_deep_stack_below_is_no_excuse() -> None:

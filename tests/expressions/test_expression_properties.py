@@ -18,17 +18,6 @@ from compozy_prefect.expressions import (
     render_text,
 )
 from compozy_prefect.expressions.functions import FUNCTIONS
-from compozy_prefect.expressions.nodes import (
-    Binary,
-    Call,
-    Key,
-    ListOf,
-    Literal,
-    Node,
-    Not,
-    Path,
-    Subscript,
-)
 
 CONTEXT: dict[str, Any] = {
     "a": {"b": {"c": 1, "d-e": "x"}, "n": None},
@@ -192,98 +181,6 @@ def test_what_is_quoted_comes_out(raw: str, before: str, after: str) -> None:
     assert render_text(f"{before}{{{{ `{raw}` }}}}{after}", {}) == before + raw + after
     quoted = raw.translate({10: "\\n", 34: '\\"', 92: "\\\\"})
     assert render(f'{{{{ "{quoted}" }}}}', {}) == raw
-
-
-# Trees, printed and parsed again. Offsets are left out: the printer decides them.
-names = st.sampled_from(["a", "b-c", "_x", "range", "n1"])
-literals = st.one_of(
-    st.integers(0, 10**12),
-    st.floats(0, 1e12, allow_nan=False).map(float),
-    st.booleans(),
-    st.none(),
-    st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=8),
-).map(lambda value: Literal(0, 0, value))
-
-
-def paths(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    segment = st.one_of(
-        names.map(lambda name: Key(0, 0, name)),
-        st.integers(0, 99).map(lambda number: Key(0, 0, number)),
-        inner.map(lambda index: Subscript(0, 0, index)),
-    )
-    keyed = st.tuples(names, st.lists(segment, max_size=3)).map(
-        lambda parts: (Key(0, 0, parts[0]), *parts[1])
-    )
-    return st.tuples(st.sampled_from([".", "$"]), keyed).map(lambda p: Path(0, 0, p[0], p[1]))
-
-
-def compounds(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    several = st.lists(inner, min_size=1, max_size=3).map(tuple)
-    operators = st.sampled_from(["||", "&&", "==", "!=", "<", "<=", ">", ">=", "+", "-"])
-    return st.one_of(
-        paths(inner),
-        st.tuples(operators, inner, inner).map(lambda p: Binary(0, 0, *p)),
-        inner.map(lambda operand: Not(0, 0, operand)),
-        several.map(lambda items: ListOf(0, 0, items)),
-        several.map(lambda args: Call(0, 0, "print", args, 0)),
-        st.tuples(several, inner).map(lambda p: Call(0, 0, "print", p[0], 0, (), p[1])),
-    )
-
-
-trees = st.recursive(literals | paths(literals), compounds, max_leaves=12)
-LEVELS = {"||": 1, "&&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "+": 4, "-": 4}
-CALL, OPERAND = 6, 7
-
-
-def written(node: Node, level: int = 0) -> str:
-    """The expression as a template would have it, in parentheses where `level` binds closer."""
-    text, own = _written(node)
-    return text if own >= level else f"({text})"
-
-
-def _written(node: Node) -> tuple[str, int]:
-    if isinstance(node, Literal):
-        if isinstance(node.value, str):
-            return json.dumps(node.value, ensure_ascii=False).replace("\\/", "/"), OPERAND
-        if isinstance(node.value, bool) or node.value is None:
-            return {True: "true", False: "false", None: "nil"}[node.value], OPERAND
-        return repr(node.value), OPERAND
-    if isinstance(node, Path):
-        head = "" if node.base == "." else node.base
-        return f"{head}{''.join(map(_segment, node.segments))}", OPERAND
-    if isinstance(node, ListOf):
-        return f"[{', '.join(map(written, node.items))}]", OPERAND
-    if isinstance(node, Not):
-        return f"!{written(node.operand, 5)}", 5
-    if isinstance(node, Call):
-        call = " ".join([node.name, *(written(arg, OPERAND) for arg in node.args)])
-        return (call, CALL) if node.piped is None else (f"{written(node.piped)} | {call}", 0)
-    assert isinstance(node, Binary)
-    own = LEVELS[node.op]
-    left = written(node.left, own + (own == 3))
-    return f"{left} {node.op} {written(node.right, own + 1)}", own
-
-
-def _segment(segment: Any) -> str:
-    return f".{segment.name}" if isinstance(segment, Key) else f"[{written(segment.index)}]"
-
-
-def shape(node: Any) -> Any:
-    """A tree without its offsets."""
-    if isinstance(node, Node):
-        offsets = ("start", "end", "name_end", "parenthesised")
-        inner = [shape(getattr(node, name)) for name in node.fields if name not in offsets]
-        return (type(node).__name__, *inner)
-    return [shape(item) for item in node] if isinstance(node, tuple) else (type(node), node)
-
-
-@settings(max_examples=300, deadline=2000, suppress_health_check=list(HealthCheck))
-@given(trees)
-def test_what_is_written_is_what_is_parsed(tree: Node) -> None:
-    template = parse("{{ " + written(tree) + " }}")
-    assert template.whole is not None
-    assert shape(template.whole) == shape(tree)
-    runs(template, template.text_of)
 
 
 json_values = st.recursive(

@@ -18,6 +18,9 @@ MAX_TEXT = 1 << 20
 MAX_ITEMS = 100_000
 """Most elements a list made by a function may have."""
 
+MAX_SECONDS = 5.0
+"""How long a template may compute. A function that may take as long looks at the clock itself."""
+
 MAX_DEPTH = 100
 """How deep a value may nest before functions refuse to walk it; a dict may contain itself."""
 
@@ -74,6 +77,10 @@ class Function(NamedTuple):
     """A whole-value result is JSON text that `with` and `outputs` parse again (§11.4)."""
     keywords: frozenset[str] = frozenset()
     """Keyword arguments that it takes: `map(attr='a.b')`."""
+
+    def takes(self, count: int) -> bool:
+        """Whether it can be called with so many positional arguments."""
+        return self.min_args <= count and (self.max_args is None or count <= self.max_args)
 
 
 def describe(value: object) -> str:

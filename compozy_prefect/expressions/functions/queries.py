@@ -30,6 +30,9 @@ from compozy_prefect.expressions.functions.values import (
     truth,
 )
 
+MAX_PATH = 1000
+"""Characters of a dotted key; it is taken apart for every element."""
+
 _KEYWORDS = frozenset({"attr"})
 
 
@@ -52,6 +55,8 @@ def reached(element: object, path: str) -> object:
     """The value at a dotted key of an element; null where a step is missing."""
     if isinstance(element, dict) and path in element:
         return element[path]
+    if len(path) > MAX_PATH:
+        raise FunctionError(f"a dotted key has at most {MAX_PATH:,} characters, not {len(path):,}")
     for step in path.split("."):
         if isinstance(element, dict):
             element = element.get(step)

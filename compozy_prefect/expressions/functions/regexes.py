@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from time import thread_time
 from typing import Any
 
 from compozy_prefect.expressions.functions.contract import (
     MAX_ITEMS,
+    MAX_SECONDS,
     MAX_TEXT,
     Function,
     FunctionError,
@@ -23,6 +25,11 @@ from compozy_prefect.expressions.functions.contract import (
     text,
     too_long,
 )
+
+MAX_PATTERN = 4096
+"""Characters of a pattern: the time to match grows with them and with those of the text."""
+
+_LOOK_EVERY = 512  # matches between two looks at the clock
 
 _REFERENCE = r"\$(?:(\$)|([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)\})"
 _META = r"([\\.+*?()|\[\]{}^$])"
@@ -44,7 +51,10 @@ def _compiled(where: str, pattern: str) -> Any:
 
 
 def _arguments(where: str, pattern: object, value: object) -> tuple[Any, str]:
-    compiled = _compiled(where, _whole(text(where, pattern, "a pattern as text")))
+    given = text(where, pattern, "a pattern as text")
+    if len(given) > MAX_PATTERN:
+        raise FunctionError(f"{where}: a pattern has at most {MAX_PATTERN:,} characters")
+    compiled = _compiled(where, _whole(given))
     return compiled, _whole(text(where, value))
 
 
@@ -53,10 +63,15 @@ def _whole(source: str) -> str:
     return source if source.isascii() else octets(source).decode()
 
 
-def _matches(compiled: Any, source: str) -> Iterator[Any]:
-    """Go's matches: none that is empty right behind another."""
-    behind = -1
-    for found in compiled.finditer(source):
+def _matches(where: str, compiled: Any, source: str) -> Iterator[Any]:
+    """Go's matches: none that is empty right behind another.
+
+    A pattern of hundreds of groups takes a millisecond a match, so the clock is looked at here too.
+    """
+    behind, end = -1, thread_time() + MAX_SECONDS
+    for count, found in enumerate(compiled.finditer(source), 1):
+        if not count % _LOOK_EVERY and thread_time() > end:
+            raise FunctionError(f"{where}: takes longer than {MAX_SECONDS:g} s")
         if found.end() == found.start() == behind:
             continue
         behind = found.end()
@@ -90,7 +105,7 @@ def regex_find_all(pattern: object, value: object, count: object = -1) -> list[A
     compiled, source = _arguments("regexFindAll", pattern, value)
     limit = integer("regexFindAll", count, "an integer count")
     made: list[Any] = []
-    for found in _matches(compiled, source):
+    for found in _matches("regexFindAll", compiled, source):
         if 0 <= limit <= len(made):
             break
         made.append(found.group())
@@ -103,7 +118,7 @@ def _replaced(where: str, compiled: Any, source: str, replacement: str, literal:
     parts: list[str] = []
     position = size = 0
     names = compiled.groupindex
-    for found in _matches(compiled, source):
+    for found in _matches(where, compiled, source):
         new = replacement if literal else _expanded(replacement, found, names)
         parts += (source[position : found.start()], new)
         position = found.end()
@@ -152,7 +167,7 @@ def regex_split(pattern: object, value: object, count: object = -1) -> list[Any]
         return [""]
     parts: list[Any] = []
     begin = end = 0
-    for found in _matches(compiled, source):
+    for found in _matches("regexSplit", compiled, source):
         if 0 < limit <= len(parts) + 1:
             break
         end = found.start()

@@ -22,6 +22,8 @@ from compozy_prefect.expressions.functions.contract import (
     too_long,
 )
 
+TOO_MANY_DIGITS = "an integer has more digits than can be printed"
+
 _NUMBER = re.compile(r"[+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][+-]?\d{1,5})?", re.ASCII)
 
 
@@ -64,7 +66,7 @@ def int_text(value: int) -> str:
     try:
         return str(value)
     except ValueError:
-        raise FunctionError("an integer has more digits than can be printed") from None
+        raise FunctionError(TOO_MANY_DIGITS) from None
 
 
 def float_text(value: float) -> str:
