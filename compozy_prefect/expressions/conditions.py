@@ -88,11 +88,11 @@ class _Conditions(Expressions):
             node = Call(node.start, right.end, "in", (node, right), name_end)
         return node
 
-    def _unary(self) -> Node:
-        node = super()._unary()
+    def _multiply(self) -> Node:
+        node = self._unary()
         while self._is("*", "/", "%"):
             op = self._link()
-            right = super()._unary()
+            right = self._unary()
             node = Binary(node.start, right.end, op, node, right)
         return node
 

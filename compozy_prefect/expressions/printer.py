@@ -140,8 +140,7 @@ class _Printer:
         if isinstance(node, Binary):
             own = _BINARY[node.op]
             left = self.expression(node.left, own + (own == _COMPARE))
-            # `!a * b` is `!(a * b)`.
-            right = self.expression(node.right, _CALL if own == _MULTIPLY else own + 1)
+            right = self.expression(node.right, own + 1)
             return f"{left} {node.op} {right}", own
         if isinstance(node, Not):
             return f"!{self.expression(node.operand, _NOT)}", _NOT

@@ -200,12 +200,16 @@ class Expressions:
         return node
 
     def _add(self) -> Node:
-        node = self._unary()
+        node = self._multiply()
         while self._is("+", "-") and self.token.spaced:
             op = self._link()
-            right = self._unary()
+            right = self._multiply()
             node = Binary(node.start, right.end, op, node, right)
         return node
+
+    def _multiply(self) -> Node:
+        """What a sum is made of; conditions have `* / %` here."""
+        return self._unary()
 
     def _unary(self) -> Node:
         if self._is("!"):

@@ -257,6 +257,7 @@ def test_meaning(name: str) -> None:
         ("n1.all(r, r.a > 0)", "n1.all(r , (r.a) > 0)"),
         ("a ? 1 : (b ? 2 : 3)", "a ? 1 : b ? 2 : 3"),
         ("!(a)", "! a"),
+        ("(!a) * 2", "!a * 2"),
     ],
 )
 def test_layout_of_conditions(one: str, other: str) -> None:
