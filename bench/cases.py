@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bench import durable
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -107,6 +108,26 @@ def cases(ground: Ground) -> Iterator[Case]:
         ),
         lambda: ground.compozy(routed),
         lambda: ground.prefect("router_subflow", flow="router"),
+    )
+    waiting = ground.project("waiting", durable.waits(durable.SIGNALS))
+    yield Case(
+        (Measure("from a signal to the next step, 95th percentile", most=0.25),),
+        lambda: durable.signals(ground, waiting),
+    )
+    fifty = ground.project("fifty", [_step(index) for index in range(50)])
+    yield Case(
+        (Measure("resume a run of 50 steps killed at step 40, without imports", most=1.5),),
+        lambda: durable.resumed(ground, fifty),
+    )
+    thousand = ground.project("thousand", [_collection(1000)])
+    items = ground.project("items", [_collection(10_000)])
+    yield Case(
+        (
+            Measure("a fan-out of 10,000, beside one of 1,000, flow run", most=15, unit="times"),
+            Measure("the same, peak memory", most=500, unit="MiB"),
+            Measure("the same, slowest answer of the server", unit="s"),
+        ),
+        lambda: durable.large(ground, thousand, items),
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(

@@ -67,9 +67,10 @@ class Ground:
             raise RuntimeError(f"{command[0]} exited {done.returncode}: {last[-1]}")
         return done.stdout
 
-    def numbers(self, code: str, *arguments: object) -> tuple[float, ...]:
-        """The numbers that a Python program prints, in a process of its own."""
-        printed = self.output([sys.executable, "-c", code, *arguments])
+    def numbers(self, code: str, *arguments: object, api: bool = False) -> tuple[float, ...]:
+        """The numbers that a program in Python prints; `api`: it needs the server."""
+        environment = {"PREFECT_API_URL": self.url} if api else {}
+        printed = self.output([sys.executable, "-c", code, *arguments], **environment)
         return tuple(float(number) for number in printed.split())
 
     def timed(self, command: list[Any], **environment: str) -> tuple[float, str]:

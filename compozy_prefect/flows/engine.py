@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 from random import getrandbits
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
@@ -32,6 +33,7 @@ from prefect.types._datetime import DateTime, now
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from compozy_prefect.errors import CompozyError
+from compozy_prefect.flows.pace import Pace
 
 _T = TypeVar("_T")
 
@@ -99,8 +101,15 @@ class Row:
     """
 
     def __init__(
-        self, flow_run: UUID, where: str, name: str, task_key: str, after: Iterable[UUID] = ()
+        self,
+        pace: Pace,
+        flow_run: UUID,
+        where: str,
+        name: str,
+        task_key: str,
+        after: Iterable[UUID] = (),
     ) -> None:
+        self._pace = pace
         self.id = row_id(flow_run, where)
         edges = [TaskRunResult(id=id) for id in after]
         self._run = TaskRun(
@@ -181,10 +190,14 @@ class Row:
             state.type,
             state.name,
         )
+        self._told = state
+        # As it is now: it may be told later.
+        self._pace.tell(partial(self._emit, run.model_copy(), before, state))
+
+    def _emit(self, run: TaskRun, before: State[Any] | None, state: State[Any]) -> None:
         self._event = emit_task_run_state_change_event(
             task_run=run, initial_state=before, validated_state=state, follows=self._event
         )
-        self._told = state
 
 
 def _state(
@@ -211,6 +224,11 @@ def abandon(task_run: TaskRun, message: str, at: datetime) -> None:
     task_run.end_time = cast(DateTime, at)
     before, task_run.state = task_run.state, state
     emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
+
+
+async def events_sent() -> None:
+    """Waits until the events that were emitted so far have left this process."""
+    await asyncio.to_thread(EventsWorker.instance().wait_until_empty)
 
 
 async def hand_over(seconds: float = 10.0) -> bool:

@@ -32,12 +32,13 @@ from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
-from compozy_prefect.flows import artifacts
+from compozy_prefect.flows import artifacts, engine
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.pace import Pace
 from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
@@ -67,7 +68,9 @@ class WorkflowFailed(RunError):
 
 @dataclass
 class Session:
-    """What `flows.run` gives to the flow runs it starts, and what it takes back: `outcome`.
+    """What `flows.run` gives to the flow runs it starts, and what it takes back.
+
+    That is the `outcome`, and the `pace` at which the server still hears of the run after its end.
 
     `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
     this process took over a run that another one had begun. A run that a worker started has no
@@ -79,6 +82,7 @@ class Session:
     cancellation: Cancellation = field(default_factory=Cancellation)
     outcome: Outcome | None = None
     start: Start | None = None
+    pace: Pace | None = None
     claimed: datetime | None = None
 
 
@@ -102,6 +106,7 @@ async def execute(
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
     session = SESSION.get()
+    is_alone = session is None
     if session is None:
         session = Session(Services.from_environment(env_dir))
     flow_run = flow_context.flow_run
@@ -113,7 +118,7 @@ async def execute(
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
     execution = _Execution(plan, workflow, flow_context, given, session)
-    client = execution.client
+    client, session.pace = execution.client, execution.pace
     drawing = asyncio.ensure_future(execution.draw(flow_run))
     with _watching(client, flow_run.id, session.cancellation, execution.gate):
         finished = await session.cancellation.guard(execution.run())
@@ -123,6 +128,8 @@ async def execute(
     await drawing
     if not await artifacts.publish(client, flow_run, workflow_id, outcome):
         stop_retrying(client)
+    if is_alone:
+        await execution.pace.told()  # this process may end with the flow run
     return _state(outcome)
 
 
@@ -144,6 +151,7 @@ class _Execution:
         self.client = flow_context.client
         self.run_id = flow_context.flow_run.id
         self.journal = Journal(flow_context.result_store, self.run_id)
+        self.pace = Pace(engine.events_sent, partial(self.client.read_flow_run, self.run_id))
         self.fresh = flow_context.flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
@@ -223,7 +231,7 @@ class _Execution:
             await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
-            return StepRunner(flow_run, redactor, journal, log, cancellation)
+            return StepRunner(flow_run, redactor, journal, log, cancellation, self.pace)
 
         run = Run(
             watched=Watched(self.session.observer),

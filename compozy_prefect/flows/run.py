@@ -184,7 +184,11 @@ async def carry(
                 client = await _client(stack, api_url)
                 opened = await open(client, held)
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
-                state = await _finished(opened.flow, opened.flow_run)
+                try:
+                    state = await _finished(opened.flow, opened.flow_run)
+                finally:
+                    if session.pace is not None:
+                        await session.pace.told()
                 outcome = _outcome_of(state, opened.input)
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:

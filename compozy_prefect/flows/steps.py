@@ -24,6 +24,7 @@ from compozy_prefect.flows.attempts import (
     retryable,
 )
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.pace import Pace
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.outcome import CANCELED, TIMED_OUT, TaskState
 from compozy_prefect.runtime.redaction import Redactor
@@ -38,6 +39,7 @@ class StepRunner:
     journal: Journal
     log: engine.Log
     cancellation: engine.Cancellation
+    pace: Pace
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         """Runs the step to its end, with all its attempts.
@@ -112,6 +114,7 @@ class StepRunner:
     def row(self, instance: Instance, scope: Scope) -> engine.Row:
         """The task run that shows a step, whether it is run here or evaluated in the flow run."""
         return engine.Row(
+            self.pace,
             self.flow_run,
             instance.where,
             instance.id,

@@ -39,7 +39,7 @@ from compozy_prefect.runtime.attempt import Opened
 from compozy_prefect.runtime.forms import form
 from compozy_prefect.runtime.outcome import rfc3339
 
-FIRST_POLL, SLOWEST_POLL = 0.15, 1.0  # seconds between two looks; the longer, the slower
+FIRST_POLL, SLOWEST_POLL = 0.1, 1.0  # seconds between two looks; the longer, the slower
 SIGNAL = "@signal-"  # between the path of a step and the number of a signal that it took
 
 
