@@ -71,14 +71,14 @@ def _fifo(plan: MemoryPlan, messages: Messages) -> Messages:
 
 def _lru(plan: MemoryPlan, messages: Messages) -> Messages:
     """Half of the limit; in a conversation what was used longest ago is the oldest."""
-    return _without(plan, messages, _half(plan), lambda index, one: index)
+    return _without(plan, messages, _half(plan, messages), lambda index, one: index)
 
 
 def _token_aware(plan: MemoryPlan, messages: Messages) -> Messages:
     """Half of the limit; of old messages the large ones go first."""
     count = len(messages)
     return _without(
-        plan, messages, _half(plan), lambda index, one: -tokens([one]) * (count - index)
+        plan, messages, _half(plan, messages), lambda index, one: -tokens([one]) * (count - index)
     )
 
 
@@ -104,11 +104,14 @@ _STRATEGIES: dict[str, Callable[[MemoryPlan, Messages], Messages]] = {
 }
 
 
-def _half(plan: MemoryPlan) -> Callable[[list[Message]], bool]:
+def _half(plan: MemoryPlan, messages: Messages) -> Callable[[list[Message]], bool]:
+    """Whether what is left is half of the limit, or of the conversation without one."""
+    most = plan.max_messages or len(messages)
+
     def enough(left: list[Message]) -> bool:
         if plan.max_tokens:
             return tokens(left) <= plan.max_tokens / 2
-        return len(left) <= (plan.max_messages or len(left)) / 2
+        return len(left) <= most / 2
 
     return enough
 
@@ -119,8 +122,10 @@ def _without(
     enough: Callable[[list[Message]], bool],
     order: Callable[[int, Message], float],
 ) -> Messages:
-    """The messages without the first ones of an order, until it is enough; none is protected less
-    than another of its kind, and order in time stays."""
+    """The messages without the first ones of `order`, so many that it is enough.
+
+    Protected ones go last. What is left stays in the order in which it was said.
+    """
     going = sorted(
         range(len(messages)),
         key=lambda index: (_protected(plan, messages[index]), order(index, messages[index])),
