@@ -39,7 +39,7 @@ MET = {
     "signal.sent": "waiting",
     "http.sent#2": "parallel",
 }
-VISITS = (1, 2, 4)
+VISITS = (1, 3)
 SLOW = bool(os.environ.get("SLOW"))
 
 
