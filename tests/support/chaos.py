@@ -75,11 +75,20 @@ class Chaos:
 
     # --- commands -------------------------------------------------------------------------------
 
-    def run(self, name: str, fault: str = "", env: dict[str, str] | None = None) -> Begun:
+    def run(
+        self,
+        name: str,
+        fault: str = "",
+        env: dict[str, str] | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> Begun:
         case = uuid.uuid4().hex[:16]
         env = {**(env or {}), "COMPOZY_FAULT": fault}
-        more = ("--workflow", name) if name == "waiting" else ()
-        arguments = ("run", ".", "--json", "-i", f"case={case}", *more)
+        more: tuple[str, ...] = ("--workflow", name) if name == "waiting" else ()
+        given = {"case": case, **(input or {})}
+        for key, value in given.items():
+            more += ("-i", f"{key}={value}")
+        arguments = ("run", ".", "--json", *more)
         return Begun(self.zygote.start(*arguments, cwd=self.project(name), env=env), case)
 
     def resume(self, id: str, fault: str = "", env: dict[str, str] | None = None) -> Begun:

@@ -29,7 +29,9 @@ _ROOT = Path(__file__).parents[2]
 class Zygote:
     """Use as a context manager. `folder` takes what the commands print."""
 
-    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, env: dict[str, str] | None = None, without: tuple[str, ...] = ()
+    ) -> None:
         self._folder = folder
         self._numbers = itertools.count(1)
         self._process = subprocess.Popen(
@@ -38,7 +40,7 @@ class Zygote:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_ROOT,
-            env={**os.environ, **(env or {})},
+            env={**{k: v for k, v in os.environ.items() if k not in without}, **(env or {})},
         )
 
     def __enter__(self) -> Zygote:
