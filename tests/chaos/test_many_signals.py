@@ -62,7 +62,7 @@ def one_run(chaos: Chaos, chance: random.Random, *, kill: bool) -> None:
                     command = chaos.resume(id).command
                 time.sleep(chance.choice([0, 0.1, 0.4]))
         begun.command = command
-        assert chaos.ended(begun) == 0, f"{command.err()}; {len(kept_of(id))} kept"
+        assert chaos.ended(begun) == 0, f"{command.err()}; {len(kept_of(chaos.home, id))} kept"
         payloads = command.json["output"]["payloads"]
         assert sorted(one["n"] for one in payloads) == sorted(sent)
     finally:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from compozy_prefect.flows.server_state import server_home
 from tests.support.chaos import Begun, Chaos, comparable
 from tests.support.effects import Effects
 from tests.support.prefect_server import Api
@@ -36,6 +37,7 @@ class Standing:
         names = ("PREFECT_API_URL", "PREFECT_HOME", "COMPOZY_PREFECT_SERVER")
         kept = {key: value for key, value in os.environ.items() if key not in names}
         self.env = kept | {"COMPOZY_HOME": str(home)}
+        self.home = server_home(self.env).path
         self.start()
 
     def start(self) -> None:
@@ -67,7 +69,7 @@ def apart(standing: Standing, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder, effects = tmp_path_factory.mktemp("apart"), Effects()
     gone = ("PREFECT_API_URL", "PREFECT_HOME", "COMPOZY_PREFECT_SERVER")
     with Zygote(folder, standing.env, without=gone) as zygote:
-        yield Chaos(zygote, Api(standing.told["api_url"]), effects, folder)
+        yield Chaos(zygote, Api(standing.told["api_url"]), effects, folder, standing.home)
     effects.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chaos import OPEN, Begun, Chaos
+from tests.support.chaos import OPEN, Begun, Chaos, groups_of
 from tests.support.prefect_server import until
 
 SMALL = {"big": [{"v": "0123456789"}], "two": "two"}
@@ -110,7 +110,7 @@ def test_a_group_that_is_half_written(chaos: Chaos) -> None:
     begun = chaos.run("collection", "journal.written#3=crash")
     assert chaos.ended(begun) == -9
     id = begun.id(chaos)
-    last = sorted((Path(os.environ["PREFECT_HOME"]) / "storage" / id / "@journal").glob("*"))[-1]
+    last = groups_of(chaos.home, id)[-1]
     for text in ("", last.read_text("utf-8")[:40]):
         last.write_text(text, "utf-8")
         if not text:

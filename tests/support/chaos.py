@@ -57,6 +57,7 @@ class Chaos:
     server: Api
     effects: Effects
     folder: Path
+    home: Path  # Prefect's, with the results
     signals: dict[str, list[Any]] = field(default_factory=lambda: dict(SIGNALS))
     sent: set[tuple[str, str]] = field(default_factory=set)
     known: dict[str, Calm] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Chaos:
         id = begun.command.execution
         keys = {step: len(keys) for step, keys in self.effects.keys.items()}
         log = Counter(self.effects.log)
-        kept = kept_of(id)
+        kept = kept_of(self.home, id)
         result = comparable(begun.command.json)
         tasks = {key.rpartition("/")[2] for key in result["tasks"]}
         rows = self.settled(id, lambda rows: rows.keys() == tasks)
@@ -180,7 +181,7 @@ class Chaos:
         if not id:
             assert not self.effects.log
             return False
-        before, kept = Counter(self.effects.log), kept_of(id)
+        before, kept = Counter(self.effects.log), kept_of(self.home, id)
         for _ in range(RESUMES):
             one = self.resume(id)
             code = self.ended(one)
@@ -274,19 +275,23 @@ def different(one: Any, other: Any, at: str = "") -> list[str]:
     return [] if one == other else [f"{at}: {one!r} is now {other!r}"]
 
 
-def journal_of(id: str) -> dict[str, Any]:
+def journal_of(home: Path, id: str) -> dict[str, Any]:
     """What the journal of an execution holds, as far as it can be read."""
-    folder = Path(os.environ["PREFECT_HOME"]) / "storage" / id / "@journal"
     out: dict[str, Any] = {}
-    for file in sorted(folder.glob("*")):
+    for file in groups_of(home, id):
         with suppress(ValueError):
             out |= json.loads(json.loads(file.read_text("utf-8"))["result"])
     return out
 
 
-def kept_of(id: str) -> Counter[str]:
+def groups_of(home: Path, id: str) -> list[Path]:
+    """The files of the journal of an execution, in their order."""
+    return sorted((home / "storage" / id / "@journal").glob("*"))
+
+
+def kept_of(home: Path, id: str) -> Counter[str]:
     """How many instances of a step, by its id, will not run again."""
-    journal = {where: value for where, value in journal_of(id).items() if value is not None}
+    journal = {where: value for where, value in journal_of(home, id).items() if value is not None}
     over = [where.removesuffix("@passed") for where in journal if where.endswith("@passed")]
     ended = {where for where in journal if "@" not in where} | set(over)
     # What stands in a container that was passed over is not run again either.
@@ -299,7 +304,7 @@ def kept_of(id: str) -> Counter[str]:
 def chaos(prefect_server: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     folder, effects = tmp_path_factory.mktemp("chaos"), Effects()
     with Zygote(folder) as zygote:
-        yield Chaos(zygote, prefect_server, effects, folder)
+        yield Chaos(zygote, prefect_server, effects, folder, Path(os.environ["PREFECT_HOME"]))
     effects.close()
 
 
