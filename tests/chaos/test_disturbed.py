@@ -43,7 +43,7 @@ def test_an_error(chaos: Chaos, place: str, name: str) -> None:
             row["name"] for row in chaos.tree(begun.id(chaos))[1] if row["state_type"] in OPEN
         ],
         lambda left: not left,
-        seconds=10,
+        seconds=30,
     )
     assert chaos.resumed(calm, begun)
 

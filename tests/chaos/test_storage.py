@@ -45,7 +45,7 @@ def failed(chaos: Chaos, begun: Begun, said: str) -> Any:
     until(
         lambda: [row["name"] for row in chaos.tree(id)[1] if row["state_type"] in OPEN],
         lambda left: not left,
-        seconds=10,
+        seconds=30,
     )
     return result
 

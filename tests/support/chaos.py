@@ -32,7 +32,7 @@ from tests.support.zygote import Command, Zygote
 
 CASES = Path(__file__).parents[1] / "cases" / "chaos"
 OPEN = {"RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"}
-ENDS = 60.0  # seconds in which every run must have ended: nothing hangs
+ENDS = 100.0  # seconds in which every run must have ended: nothing hangs
 RESUMES = 4
 # What the runs that wait get, by the name of the signal.
 SIGNALS = {"go": [{"n": 1}, {"n": 2}]}
@@ -218,7 +218,7 @@ class Chaos:
             states = [(one["name"], one["state_type"]) for one in [*runs, *found]]
             return steps, [one for one in states if one[1] in OPEN]
 
-        return until(look, lambda seen: not seen[1] and fits(seen[0]), seconds=20)[0]
+        return until(look, lambda seen: not seen[1] and fits(seen[0]), seconds=60)[0]
 
     def tree(self, id: str) -> tuple[list[Any], list[Any]]:
         """The flow runs and the task runs of an execution."""
