@@ -7,6 +7,7 @@ TESTS ?=
 ROUNDS ?= 5
 CASES ?= 1000000
 MINUTES ?= 10
+SEED ?=
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -19,7 +20,7 @@ export UV_SYSTEM_CERTS UV_NATIVE_TLS
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help deps run test lint type fmt coverage fuzz bench build lock clean
+.PHONY: help deps run test lint type fmt coverage fuzz chaos bench build lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ coverage: deps ## run the tests and report line coverage
 fuzz: deps ## look for what breaks the compiler (CASES=1000000 and MINUTES=10, of each kind)
 	@mkdir -p .venv/fuzz && $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q) --target .venv/fuzz atheris || echo "without atheris: at random"
 	@for kind in sources structures references templates expressions; do PYTHONPATH=.:.venv/fuzz $(BIN)/python tests/property/fuzz_atheris.py $$kind --cases $(CASES) --minutes $(MINUTES) || exit 1; done
+
+chaos: deps ## kill runs, servers and disks at every place, and 200 runs at random moments (SEED=1)
+	@SLOW=1 SEED=$(SEED) $(BIN)/pytest -n 2 tests/chaos
 
 bench: deps ## measure against hand-written Prefect (ROUNDS=5)
 	@$(BIN)/python -m bench --rounds $(ROUNDS)

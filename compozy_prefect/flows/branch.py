@@ -23,6 +23,7 @@ from compozy_prefect.flows.engine import RESULTS, Cancellation
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.walk import Ended
+from compozy_prefect.runtime.outcome import Failure
 
 _REFUSED = re.compile(r"[/%&><{}]")  # in the names of flows
 
@@ -46,6 +47,7 @@ class Branches:
         ended: what the steps gave is read, and what follows needs it.
         """
         ended: list[Ended] = []
+        failed: list[Exception] = []
         known = f"{where}@branch"
         before = self.journal.get(known)
 
@@ -53,11 +55,14 @@ class Branches:
             context = FlowRunContext.get()
             assert context is not None
             assert context.flow_run is not None
-            await faults.point("branch.begun", where)
-            if before is None:
-                await self.journal.keep(known, str(context.flow_run.id))
             try:
+                await faults.point("branch.begun", where)
+                if before is None:
+                    await self.journal.keep(known, str(context.flow_run.id))
                 ended.append(await body(self.runner(context.flow_run.id)))
+            except Exception as fault:
+                failed.append(fault)
+                return Failed(message=Failure.of(fault).message)
             except asyncio.CancelledError:
                 if self.cancellation.reason is None:
                     raise
@@ -85,6 +90,8 @@ class Branches:
             else:
                 flow_run = await claim(self.client, UUID(before))
                 await run_flow_async(flow, flow_run=flow_run, parameters={}, return_type="state")
+        if failed:
+            raise failed[0]
         if not ended:
             raise asyncio.CancelledError(self.cancellation.reason or "cancelled")
         return ended[0]

@@ -1,7 +1,8 @@
 """The seam to those parts of Prefect that are no documented API; nothing else here touches them.
 
-Written against Prefect 3.8.8 and held by tests/flows: task runs that the server is told of by
-events, their log lines, the hand-over of queued events and logs, and SIGTERM.
+Written against Prefect 3.8.8 and held by tests/flows: flow runs with a key of our own, task
+runs that the server is told of by events, their log lines, the hand-over of queued events and
+logs, and SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from random import getrandbits
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
-from prefect import flow_engine
+import httpx
+from prefect import Flow, flow_engine
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.actions import FlowRunCreate
 from prefect.client.schemas.objects import (
+    FlowRun,
     State,
     StateDetails,
     StateType,
@@ -28,7 +32,7 @@ from prefect.client.schemas.objects import (
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import PrefectLogAdapter
 from prefect.serializers import JSONSerializer
-from prefect.states import Crashed
+from prefect.states import Crashed, Pending, to_state_create
 from prefect.types._datetime import DateTime, now
 from prefect.utilities.engine import emit_task_run_state_change_event
 
@@ -44,6 +48,36 @@ RESULTS = JSONSerializer(object_decoder=None)
 _TOLD_AFTER = 0.1  # seconds after which the server is told that a step runs
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
+
+
+async def create_flow_run(
+    client: PrefectClient,
+    flow: Flow[..., Any],
+    *,
+    name: str,
+    parameters: dict[str, Any],
+    tags: list[str],
+    key: str,
+) -> tuple[FlowRun, bool]:
+    """The flow run with this idempotency key, Pending, and whether it was created by this call.
+
+    The client's own method takes no key: a request that it makes again, since the answer was lost,
+    then makes another run.
+    """
+    create = FlowRunCreate(
+        flow_id=await client.create_flow_from_name(flow.name),
+        flow_version=flow.version,
+        name=name,
+        parameters=parameters,
+        tags=tags,
+        idempotency_key=key,
+        state=to_state_create(Pending()),
+    )
+    body = create.model_dump(mode="json", exclude_unset=True)
+    answer = await client.request("POST", "/flow_runs/", json=body)
+    flow_run = FlowRun.model_validate(answer.json())
+    flow_run.parameters = parameters
+    return flow_run, answer.status_code == httpx.codes.CREATED
 
 
 class StepTimeout(TimeoutError):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.walk import Walk
 
 _KEPT = ("wait", "signal", "memory")  # what they do is kept under their own path
+SIGNAL = "@signal-"  # between the path of a step and the number of a signal that it took
 WAIT_TIMEOUT = "WAIT_TIMEOUT"  # code of a wait whose signal did not come
 
 
@@ -61,7 +62,8 @@ async def evaluated(
     step, redactor = instance.step, walk.run.redactor
     started = time.monotonic()
     row, journal = walk.runner.row(instance, walk.scope), walk.runner.journal
-    if instance.passed and step.type in _KEPT and journal.get(instance.where) is None:
+    seen = journal.get(f"{instance.where}{SIGNAL}1") is not None  # with what they made the wait do
+    if instance.passed and step.type in _KEPT and journal.get(instance.where) is None and not seen:
         return walk.runner.ended_before(instance, row)
     row.running()
     attempt = Attempt(walk.scope, step, given, instance.where)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 from uuid import UUID
 
@@ -183,6 +184,12 @@ class _Execution:
             self.failure = self._failed()
             output = self._output(scope, last.output if last else None)
         except RunError as fault:
+            self.failure = self.failure or self._failed() or Failure.of(fault)
+            output = self._all_outputs()
+        except (httpx.TransportError, PrefectHTTPStatusError):
+            raise  # the server is gone, which whoever began the run says
+        except Exception as fault:
+            get_run_logger().error("%s", redactor.text("".join(format_exception(fault))))
             self.failure = self.failure or self._failed() or Failure.of(fault)
             output = self._all_outputs()
         failure = self.failure

@@ -1,6 +1,7 @@
 """What outlives the process of a local run: how it was started, and whether it still lives.
 
     $COMPOZY_HOME/plans/<hash>.json        the plan that runs, whatever became of the files
+    $COMPOZY_HOME/executions/<key>.begun   a run that Prefect is about to be asked for
     $COMPOZY_HOME/executions/<id>.json     how the run was started
     $COMPOZY_HOME/executions/<id>.lock     locked while a process carries the run
 
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
@@ -84,12 +86,30 @@ class Executions:
     def here(cls, environ: Mapping[str, str] = os.environ) -> Executions:
         return cls(server_home(environ).path.parent)
 
-    def begin(self, record: Record, plan: Plan) -> None:
-        """Writes what a resumed run needs, before the run does anything. Raises OSError."""
+    def announce(self, record: Record, plan: Plan) -> None:
+        """Writes what a resumed run needs, before Prefect has the run. Raises OSError.
+
+        `record.id` is the idempotency key under which Prefect is asked for it, so that a process
+        that dies in between leaves nothing that nobody knows: `adopt` gives the run its record.
+        """
         # Always, as the places in the files are no part of the hash and may have moved.
         _write(self._plan(plan.hash), plan.dumps())
-        self._store(record)
+        _write(self._announced(record.id), _text(record))
         self._prune()
+
+    def adopt(self, key: str, id: str) -> Record | None:
+        """The record of the run that was announced under the key; from now on it is that of `id`.
+
+        None when there is none. Raises OSError.
+        """
+        announced = self._announced(key)
+        record = _read(announced)
+        if record is None:
+            return None
+        record = replace(record, id=id)
+        self._store(record)
+        announced.unlink(missing_ok=True)
+        return record
 
     def carried_on(self, record: Record) -> None:
         """Notes which process has the run now, and with which answers. Raises OSError."""
@@ -103,11 +123,7 @@ class Executions:
 
     def find(self, id: str) -> Record | None:
         """How the run was started; None when it was not started here."""
-        try:
-            data = json.loads(self._record(id).read_text("utf-8"))
-            return Record(**{field.name: data[field.name] for field in fields(Record)})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        return _read(self._record(id))
 
     def plan_of(self, record: Record) -> Plan:
         """The plan that the run began with. Raises UsageError when it is gone or damaged."""
@@ -188,6 +204,10 @@ class Executions:
     def _record(self, id: str) -> Path:
         return self.home / "executions" / f"{id}.json"
 
+    def _announced(self, key: str) -> Path:
+        # A key may be made of paths of steps.
+        return self.home / "executions" / f"{sha256(key.encode()).hexdigest()[:32]}.begun"
+
     def _lock(self, id: str) -> Path:
         file = self.home / "executions" / f"{id}.lock"
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -197,8 +217,7 @@ class Executions:
         return list((self.home / "executions").glob("*.json"))
 
     def _store(self, record: Record) -> None:
-        data = {field.name: getattr(record, field.name) for field in fields(Record)}
-        _write(self._record(record.id), json.dumps(data, default=str) + "\n")
+        _write(self._record(record.id), _text(record))
 
     def _prune(self) -> None:
         """Once a day: what successful runs have left long ago, and plans that nothing needs.
@@ -219,6 +238,11 @@ class Executions:
                 continue
             file.unlink(missing_ok=True)
             self._lock(record.id).unlink(missing_ok=True)
+        for file in (self.home / "executions").glob("*.begun"):
+            if _age(file, now) > KEPT:
+                file.unlink(missing_ok=True)
+            elif announced := _read(file):
+                needed.add(announced.plan)
         for file in (self.home / "plans").glob("*.json"):
             # A young one may belong to a run that is about to write its record.
             if file.stem not in needed and _age(file, now) > KEPT:
@@ -239,6 +263,19 @@ def _locked(path: Path) -> int | None:
             os.close(file)
             return None
         os.close(file)
+
+
+def _text(record: Record) -> str:
+    data = {field.name: getattr(record, field.name) for field in fields(Record)}
+    return json.dumps(data, default=str) + "\n"
+
+
+def _read(file: Path) -> Record | None:
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        return Record(**{field.name: data[field.name] for field in fields(Record)})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _write(path: Path, text: str) -> None:

@@ -49,7 +49,13 @@ class Journal:
         anew.
         """
         while await self._store.aexists(self._key(self._next)):
-            self._kept |= (await self._store.aread(self._key(self._next))).result
+            try:
+                group = (await self._store.aread(self._key(self._next))).result
+            except ValueError as fault:
+                if await self._store.aexists(self._key(self._next + 1)):
+                    raise _not_read(fault) from None
+                break  # the process died while it wrote: nobody relied on it, and it is replaced
+            self._kept |= group
             self._next += 1
         if self._kept.pop(_FINISHED, False):
             ids = set(top)
@@ -110,6 +116,11 @@ class Journal:
 
     def _key(self, number: int) -> str:
         return f"{self._root}/@journal/{number:06}"
+
+
+def _not_read(fault: Exception) -> RunError:
+    message = f"the results that were kept cannot be read: {fault}"
+    return RunError(message, code="RESULT_NOT_READ", retryable=False)
 
 
 def _not_kept(fault: Exception) -> RunError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.compiler.plan import StepPlan, WorkflowPlan
 from compozy_prefect.errors import CompozyError, UsageError
-from compozy_prefect.flows.executions import Executions, Origin
+from compozy_prefect.flows.executions import Executions, Origin, Record
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
 
@@ -92,7 +92,7 @@ def resume(
     """
     executions = Executions.here()
     id = executions.resolve(execution_id)
-    record = executions.find(id)
+    record = executions.find(id) or _adopted(id, notify)
     if record is None:
         raise UsageError(
             f"execution {id} was not started by this user on this machine, or there is no such "
@@ -127,6 +127,17 @@ def signal(
     from compozy_prefect.flows.control import send
 
     return asyncio.run(send(id, name, {} if payload is None else payload))
+
+
+def _adopted(id: str, notify: Notify | None) -> Record | None:
+    """The record of a run that the server knows, and whose process died before it had one."""
+    reach(notify)
+    from compozy_prefect.flows.resume import adopted
+
+    try:
+        return asyncio.run(adopted(id))
+    except UsageError:
+        return None
 
 
 def _environment(origin: Origin) -> dict[str, str]:

@@ -25,7 +25,7 @@ from compozy_prefect.flows.engine import Cancellation
 from compozy_prefect.flows.execute import Session
 from compozy_prefect.flows.executions import Executions, Record
 from compozy_prefect.flows.observer import Observer
-from compozy_prefect.flows.run import Opened, RunResult, carry, interruptible
+from compozy_prefect.flows.run import Opened, RunResult, carry, interruptible, reached
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.services import Services
 
@@ -73,6 +73,19 @@ def resume_sync(
             record, plan, services=services, observer=observer, cancellation=cancellation
         )
     )
+
+
+async def adopted(id: str) -> Record | None:
+    """The record of a run whose process died before it had written it; None without one."""
+    async with reached() as client:
+        flow_run = await known(client, id)
+    return Executions.here().adopt(flow_run.idempotency_key or "", id)
+
+
+async def is_over(id: str) -> bool:
+    async with reached() as client:
+        state = (await known(client, id)).state
+    return state is not None and state.is_final()
 
 
 async def known(client: PrefectClient, id: str) -> FlowRun:

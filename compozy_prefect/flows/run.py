@@ -19,6 +19,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import httpx
 from prefect import Flow
@@ -42,7 +43,7 @@ from compozy_prefect.errors import (
     UsageError,
 )
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
-from compozy_prefect.flows.engine import Cancellation, hand_over, own_signals
+from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over, own_signals
 from compozy_prefect.flows.execute import SESSION, Session
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.observer import Observer, Watched
@@ -123,10 +124,12 @@ async def run(
     observer: Observer | None = None,
     cancellation: Cancellation | None = None,
     origin: Origin = NOWHERE,
+    key: str = "",
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
-    `origin` is where the environment comes from, for `resume`. A workflow that fails gives a
+    `origin` is where the environment comes from, for `resume`. Of all runs with the same `key`
+    there is one: AlreadyBegun is raised when it is there. A workflow that fails gives a
     result, no exception, and so does one whose server went away. Raises InputInvalid before
     anything starts when the input breaks the workflow's schema, UsageError for an unknown
     workflow, and ServerUnavailable when the Prefect server cannot be reached or refuses the run.
@@ -141,10 +144,8 @@ async def run(
         )
 
     async def create(client: PrefectClient, held: ExitStack) -> Opened:
-        flow, flow_run = await _created(client, plan, workflow, given, checked)
-        await faults.point("run.created")
-        record = Record(
-            str(flow_run.id),
+        announced = Record(
+            key or str(uuid4()),
             workflow_id,
             plan.hash,
             offline=services.offline,
@@ -155,11 +156,15 @@ async def run(
             pid=os.getpid(),
         )
         executions = Executions.here()
-        try:
-            executions.begin(record, plan)
-            held.enter_context(executions.lease(record.id))
-        except OSError as fault:  # a run that cannot be resumed is better than none
-            _log.warning("this run cannot be resumed: %s", fault)
+        with _rather_than_none():
+            executions.announce(announced, plan)
+        flow, flow_run, new = await _created(client, plan, workflow, given, checked, announced.id)
+        if key and not new:
+            raise AlreadyBegun(str(flow_run.id), announced.id)
+        await faults.point("run.created")
+        with _rather_than_none():
+            executions.adopt(announced.id, str(flow_run.id))
+            held.enter_context(executions.lease(str(flow_run.id)))
         await faults.point("run.recorded")
         return Opened(flow, flow_run, checked)
 
@@ -297,6 +302,23 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.fspath(path.absolute())
 
 
+@contextmanager
+def _rather_than_none() -> Iterator[None]:
+    """A run that cannot be resumed is better than none."""
+    try:
+        yield
+    except OSError as fault:
+        _log.warning("this run cannot be resumed: %s", fault)
+
+
+class AlreadyBegun(UsageError):
+    """There is a run with this key already."""
+
+    def __init__(self, execution: str, key: str) -> None:
+        super().__init__(f"execution {execution} has begun already")
+        self.execution, self.key = execution, key
+
+
 class _Listeners:
     """The runs that the signals of a run start: independent of it, in the same process (§3.9)."""
 
@@ -306,23 +328,75 @@ class _Listeners:
         self._context = copy_context()
         self._runs: set[asyncio.Task[None]] = set()
 
-    def start(self, workflow_id: str, payload: dict[str, Json]) -> None:
-        body = self._run(workflow_id, payload)
+    async def start(self, workflow_id: str, payload: dict[str, Json], key: str) -> None:
+        """Returns when Prefect has the run, which can be resumed then. One `key`, one run.
+
+        A run that was started before, by a process that died with it, is carried on.
+        """
+        begun = _Begun()
+        body = self._run(workflow_id, payload, key, begun)
         context = self._context.copy()
         task = asyncio.get_running_loop().create_task(body, context=context)
         self._runs.add(task)
+        task.add_done_callback(begun.set)
+        await begun.wait()
 
-    async def _run(self, workflow_id: str, payload: dict[str, Json]) -> None:
+    async def _run(
+        self, workflow_id: str, payload: dict[str, Json], key: str, begun: Observer
+    ) -> None:
+        plan, services, origin = self._plan, self._services, self._origin
         try:
-            services, origin = self._services, self._origin
-            await run(self._plan, workflow_id, payload, services=services, origin=origin)
+            try:
+                await run(
+                    plan,
+                    workflow_id,
+                    payload,
+                    services=services,
+                    observer=begun,
+                    origin=origin,
+                    key=key,
+                )
+            except AlreadyBegun as known:
+                await self._carry_on(known, begun)
         except CompozyError as fault:
             _log.warning("the signal did not start '%s': %s", workflow_id, fault)
+
+    async def _carry_on(self, known: AlreadyBegun, begun: Observer) -> None:
+        from compozy_prefect.flows.resume import is_over, resume
+
+        executions = Executions.here()
+        id = known.execution
+        record = executions.find(id) or executions.adopt(known.key, id)
+        if record is None or executions.holder(id) is not None or await is_over(id):
+            return
+        await resume(record, executions.plan_of(record), services=self._services, observer=begun)
 
     async def ended(self) -> None:
         while self._runs:
             done, self._runs = self._runs, set()
             await asyncio.gather(*done)
+
+
+class _Begun:
+    """An observer that waits until a run has begun."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self, _: object) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    def run_started(self, execution_id: str, ui_url: str) -> None:
+        self._event.set()
+
+    def step_started(self, *_: object) -> None: ...
+
+    def step_finished(self, *_: object) -> None: ...
+
+    def run_finished(self, *_: object) -> None: ...
 
 
 async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:
@@ -351,8 +425,9 @@ async def _created(
     workflow: WorkflowPlan,
     given: dict[str, Json],
     checked: dict[str, Json],
-) -> tuple[Flow[..., Any], FlowRun]:
-    """The flow, and a flow run of it on the server.
+    key: str,
+) -> tuple[Flow[..., Any], FlowRun, bool]:
+    """The flow, a flow run of it on the server, and whether it is a new one.
 
     Created here, with its name and its whole input, the run needs no renaming, and keeps the keys
     that the schema allows without listing them.
@@ -363,10 +438,10 @@ async def _created(
     if types.single(workflow.input_schema):
         stored = {types.parameters(workflow.input_schema)[0].name: given}
     name = run_name(workflow.id, checked)
-    flow_run = await client.create_flow_run(
-        flow, name=name, parameters=stored, state=Pending(), tags=[TAG]
+    flow_run, new = await create_flow_run(
+        client, flow, name=name, parameters=stored, tags=[TAG], key=key
     )
-    return flow, flow_run
+    return flow, flow_run, new
 
 
 async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:

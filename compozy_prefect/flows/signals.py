@@ -7,9 +7,9 @@ run (§3.8).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from prefect.client.orchestration import PrefectClient
 from prefect.events import emit_event
@@ -27,7 +27,8 @@ from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.inputs import check_input
 
-Start = Callable[[str, dict[str, Json]], None]
+# Begins a run of a workflow, once for each key: the last argument.
+Start = Callable[[str, dict[str, Json], str], Awaitable[None]]
 
 _MOST = 100_000  # signals of one name in one run
 
@@ -48,9 +49,11 @@ class Sender:
     async def __call__(
         self, scope: Scope, where: str, name: str, payload: Mapping[str, Json]
     ) -> None:
-        """Sends it once: a run that is resumed has sent what its steps before had sent."""
-        if self.journal.get(where) is not None:
-            return
+        """Sends it once: a resumed run that does so again starts no other run.
+
+        What was started in a process that died is carried on in the one that resumes the sender.
+        """
+        sent = self.journal.get(where) is not None
         log, given, labels = get_run_logger(), dict(payload), dict[str, str]()
         listener = self._listener(name)
         if listener is None:
@@ -58,14 +61,17 @@ class Sender:
         elif refused := _refused(*listener, given):
             log.warning("Signal '%s' does not start '%s': %s", name, listener[0].id, refused)
         elif self.start is not None:
-            self.start(listener[0].id, given)
+            await self.start(listener[0].id, given, f"{self.run_id}/{where}")
         else:
             labels = {STARTS: quoted(self.plan.project.name)}
+        if sent:
+            return
         event, sender = signal_event(name), str(self.run_id)
         emit_event(
             event=event,
             resource={"prefect.resource.id": event, "compozy.execution": sender, **labels},
             payload={"name": name, "payload": given, "sender": sender},
+            id=uuid5(self.run_id, where),  # the server drops what it has got before
         )
         await faults.point("signal.sent", where)
         await self.journal.keep(where, name)

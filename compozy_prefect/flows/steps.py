@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from traceback import format_exception
 from uuid import UUID
 
 from compozy_prefect import faults
@@ -57,10 +58,10 @@ class StepRunner:
             return attempts.succeeded(kept)
         if instance.passed:
             return self.ended_before(instance, row)
-        await faults.point("step.begun", instance.where)
         log = row.log(self.log)
         delays = step.retry.delays()
         try:
+            await faults.point("step.begun", instance.where)
             for number in range(1, step.retry.attempts + 1):
                 row.running()
                 try:
@@ -96,6 +97,11 @@ class StepRunner:
             row.cancelled(reason)
             self.journal.note(f"{instance.where}@end", end_of(canceled(instance, reason)))
             raise
+        except Exception as fault:  # of the engine: what the attempts raise was looked at
+            message = self.redactor.text("".join(format_exception(fault)))
+            log.error("%s", message)
+            row.failed(str(fault))
+            return attempts.failed(fault)
         raise AssertionError("a step has at least one attempt")
 
     def ended_before(self, instance: Instance, row: engine.Row) -> TaskState:

@@ -29,8 +29,8 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
-from compozy_prefect.flows.attempts import Instance
-from compozy_prefect.flows.evaluated import WAIT_TIMEOUT
+from compozy_prefect.flows.attempts import Instance, ended
+from compozy_prefect.flows.evaluated import SIGNAL, WAIT_TIMEOUT
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.walk import Walk
 from compozy_prefect.language.durations import parse_duration
@@ -40,7 +40,6 @@ from compozy_prefect.runtime.forms import form
 from compozy_prefect.runtime.outcome import rfc3339
 
 FIRST_POLL, SLOWEST_POLL = 0.1, 1.0  # seconds between two looks; the longer, the slower
-SIGNAL = "@signal-"  # between the path of a step and the number of a signal that it took
 
 
 def base_key(name: str, number: int) -> str:
@@ -88,8 +87,9 @@ class Signals:
         Raises RunError with the code WAIT_TIMEOUT when none has in time.
         """
         kept = self.journal.get(instance.where)
-        if kept is not None:
-            return kept
+        if kept is not None or instance.passed:
+            await self._again(walk, instance, opened)
+            return kept if kept is not None else _raised(instance, self.journal)
         name, timeout = self._asked(walk, instance, opened)
         deadline = await self._deadline(instance, timeout)
         number = 0
@@ -119,6 +119,15 @@ class Signals:
                 }
                 await self.journal.keep(instance.where, out)
                 return out
+
+    async def _again(self, walk: Walk, instance: Instance, opened: Opened) -> None:
+        """Shows the processors again that ran for the signals of a wait that is over."""
+        for number in count(1):
+            signal = self.journal.get(f"{instance.where}{SIGNAL}{number}")
+            if signal is None:
+                return
+            shown = {key: signal[key] for key in ("payload", "metadata")}
+            await self._process(walk, instance, opened, shown, number)
 
     async def _deadline(self, instance: Instance, seconds: float) -> float | None:
         """Until when to wait, by the monotonic clock; a resumed run does not begin anew."""
@@ -263,6 +272,13 @@ class _Pausing:
                 keys = state.state_details.run_input_keyset
                 if keys is None or dict(keys) == self._keys:
                     await propose_state(signals.client, Running(), flow_run_id=signals.root)
+
+
+def _raised(instance: Instance, journal: Journal) -> Json:
+    """Raises how a wait had ended that is passed over."""
+    state = ended(instance, journal.get(f"{instance.where}@end"))
+    assert state.error is not None
+    raise RunError(state.error.message, code=state.error.code, details=state.error.details)
 
 
 def seen_as(signal: Json) -> View:

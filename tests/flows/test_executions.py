@@ -20,6 +20,7 @@ from prefect.client.orchestration import get_client
 
 import compozy_prefect
 from compozy_prefect.compiler.compile import compile_project
+from compozy_prefect.compiler.plan import Plan
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.executions import KEPT, Executions, Record
 from compozy_prefect.flows.resume import resume
@@ -281,10 +282,15 @@ async def test_resumed_after_a_failure(prefect_server: Api, tmp_path: Path) -> N
 async def test_unknown_to_the_server(prefect_server: Api) -> None:
     of, executions = plan(step("one")), Executions.here()
     record = Record(str(uuid4()), "flow", of.hash)
-    executions.begin(record, of)
+    begin(executions, record, of)
     with pytest.raises(UsageError, match="knows no execution"):
         await again(record.id)
     assert executions.holder(record.id) is None
+
+
+def begin(executions: Executions, record: Record, of: Plan) -> None:
+    executions.announce(record, of)
+    executions.adopt(record.id, record.id)
 
 
 class TestFiles:
@@ -293,7 +299,7 @@ class TestFiles:
     def test_what_is_written(self, tmp_path: Path) -> None:
         of, executions = plan(step("one", with_={"n": 1})), Executions(tmp_path)
         record = replace(self.RECORD, plan=of.hash, mocks={"tools": {}}, root="/x")
-        executions.begin(record, of)
+        begin(executions, record, of)
         assert executions.find(record.id) == record
         assert executions.plan_of(record) == of
         assert executions.find("nonsense") is None
@@ -304,7 +310,7 @@ class TestFiles:
         of, executions = plan(step("one")), Executions(tmp_path)
         other = replace(self.RECORD, id="0f8c9999-0000-4000-8000-000000000001")
         for record in (self.RECORD, other):
-            executions.begin(record, of)
+            begin(executions, record, of)
         assert executions.resolve("0f8c3") == self.RECORD.id
         assert executions.resolve(str(other.id).upper()) == other.id
         for text, said in {
@@ -335,10 +341,10 @@ class TestFiles:
             for of, done in zip(plans, (long_ago, None, time.time()), strict=True)
         ]
         for record, of in zip(records, plans, strict=True):
-            executions.begin(record, of)
+            begin(executions, record, of)
         for file in [*(tmp_path / "plans").iterdir(), tmp_path / "executions" / ".pruned"]:
             os.utime(file, (long_ago, long_ago))
-        executions.begin(replace(records[2], id=str(uuid4())), plans[2])
+        begin(executions, replace(records[2], id=str(uuid4())), plans[2])
         assert [executions.find(record.id) is None for record in records] == [True, False, False]
         kept = {file.stem for file in (tmp_path / "plans").iterdir()}
         assert kept == {of.hash for of in plans[1:]}

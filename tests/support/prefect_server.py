@@ -34,6 +34,15 @@ class Api:
     def post(self, path: str, body: Any) -> Any:
         return self._client.post(path, json=body).raise_for_status().json()
 
+    def patiently(self, method: str, path: str, body: Any, seconds: float = 20.0) -> httpx.Response:
+        """The answer to a request that is made again while SQLite is locked (503)."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self._client.request(method, path, json=body)
+            if answer.status_code < 500 or time.monotonic() > deadline:
+                return answer
+            time.sleep(0.1)
+
     def flow_run(self, id: str) -> Any:
         return self.get(f"/flow_runs/{id}")
 

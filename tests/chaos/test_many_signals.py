@@ -1,0 +1,85 @@
+"""Signals that come early, late, twice and at once, from our API and Prefect's: none lost, none
+taken twice. SLOW=1 sends 500, with the process killed in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+import compozy_prefect
+from tests.support.chaos import Chaos, kept_of
+
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1_000_000))
+SLOW = bool(os.environ.get("SLOW"))
+RUNS, SIGNALS = (10, 50) if SLOW else (1, 24)
+EARLY, AT_ONCE = 1 / 4, 6
+
+
+def ours(chaos: Chaos, id: str, payload: Any) -> bool:
+    compozy_prefect.signal(id, "go", payload)
+    return True
+
+
+def prefects(chaos: Chaos, id: str, payload: Any) -> bool:
+    """What the Resume button does, twice; whether Prefect took it."""
+    body = {"run_input": payload}
+    try:
+        first = chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
+        chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
+    except httpx.TimeoutException:
+        # SQLite lets one write at a time, and who waited may have been let in all the same.
+        return payload in arrived(chaos, id)
+    return first.status_code < 300 and first.json().get("status") == "ACCEPT"
+
+
+def arrived(chaos: Chaos, id: str) -> list[Any]:
+    wanted = {"prefix": "signal-go-", "limit": 200, "exclude_keys": []}
+    found = chaos.server.post(f"/flow_runs/{id}/input/filter", wanted)
+    return [json.loads(one["value"]) for one in found if one["key"].endswith("-response")]
+
+
+def test_none_is_lost_and_none_taken_twice(chaos: Chaos) -> None:
+    print(f"SEED={SEED}")
+    for number in range(RUNS):
+        one_run(chaos, random.Random(SEED + number), kill=SLOW)
+
+
+def one_run(chaos: Chaos, chance: random.Random, *, kill: bool) -> None:
+    chaos.signals, before = {}, chaos.signals
+    try:
+        begun = chaos.run("many", "run.begun=delay:1", input={"count": SIGNALS})
+        while not begun.command.execution:
+            assert begun.command.poll() is None, begun.command.err()
+            time.sleep(0.01)
+        id = begun.id(chaos)
+        early = int(SIGNALS * EARLY)
+        sent = list(range(early))
+        for n in sent:
+            assert ours(chaos, id, {"n": n})
+        command, n = begun.command, early
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            while len(sent) < SIGNALS:
+                some = range(n, n + min(AT_ONCE, SIGNALS - len(sent)))
+                n += len(some)
+                ways = [ours] * len(some)
+                ways[chance.randrange(len(some))] = chance.choice([ours, prefects])
+                taken = pool.map(lambda way, n: way(chaos, id, {"n": n}), ways, some)
+                sent += [n for n, yes in zip(some, taken, strict=True) if yes]
+                if kill and chance.random() < 0.1:
+                    command.kill()
+                    command = chaos.resume(id).command
+                time.sleep(chance.choice([0, 0.1, 0.4]))
+        begun.command = command
+        assert chaos.ended(begun) == 0, f"{command.err()}; {len(kept_of(chaos.home, id))} kept"
+        assert sorted(one["n"] for one in arrived(chaos, id)) == sorted(sent)
+        payloads = command.json["output"]["payloads"]
+        assert sorted(one["n"] for one in payloads) == sorted(sent)
+    finally:
+        chaos.signals = before
