@@ -69,6 +69,7 @@ _COMMANDS = {
     "signal": ("executions:signal", "Send a signal to an execution."),
     "cancel": ("executions:cancel", "Cancel an execution."),
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
+    "deploy": ("deploy:deploy", "Compile a project and deploy it to the Prefect server."),
     "render": ("render:render", "Evaluate one template."),
     "schema": ("schema:schema", _SCHEMA),
     "explain": ("project:explain", "Explain a diagnostic."),

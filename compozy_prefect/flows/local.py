@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.control import Delivered
     from compozy_prefect.flows.observer import Observer
     from compozy_prefect.flows.run import RunResult
+    from compozy_prefect.flows.server import Server
     from compozy_prefect.runtime.services import Services
 
 Notify = Callable[[str], None]
@@ -199,7 +200,7 @@ def connect(
     return Services.create(offline=offline, mocks=mocks, env=env)
 
 
-def reach(notify: Notify | None = None) -> None:
+def reach(notify: Notify | None = None) -> Server:
     """Finds or starts a Prefect server, and points this process at it."""
     from compozy_prefect.flows import server
 
@@ -208,6 +209,7 @@ def reach(notify: Notify | None = None) -> None:
     _quiet(os.environ)
     if found.managed:
         _loopback(os.environ)
+    return found
 
 
 def _quiet(environ: MutableMapping[str, str]) -> None:
