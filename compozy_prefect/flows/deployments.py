@@ -162,13 +162,11 @@ async def _ours(client: PrefectClient, plan: Plan, directory: Path) -> list[Depl
         one
         for one in found
         if (one.entrypoint or "").startswith(f"{FLOWS}:")
-        and (project or _directory(one) == os.path.realpath(directory))
+        and (project or _comes_from(one, directory))
     ]
 
 
-def _directory(deployment: DeploymentResponse) -> str:
-    for step in deployment.pull_steps or []:
-        for arguments in step.values():
-            if isinstance(arguments, dict) and "directory" in arguments:
-                return str(arguments["directory"])
-    return ""
+def _comes_from(deployment: DeploymentResponse, directory: Path) -> bool:
+    arguments = [one for step in deployment.pull_steps or [] for one in step.values()]
+    noted = [one["directory"] for one in arguments if isinstance(one, dict) and "directory" in one]
+    return str(directory.resolve()) in noted
