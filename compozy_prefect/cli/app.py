@@ -70,6 +70,8 @@ _COMMANDS = {
     "cancel": ("executions:cancel", "Cancel an execution."),
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
     "deploy": ("deploy:deploy", "Compile a project and deploy it to the Prefect server."),
+    "supervise": ("deploy:supervise", "Look after deployed runs whose process dies."),
+    "blocks apply": ("blocks:apply", "Create and update Prefect's blocks from files."),
     "render": ("render:render", "Evaluate one template."),
     "schema": ("schema:schema", _SCHEMA),
     "explain": ("project:explain", "Explain a diagnostic."),
@@ -81,11 +83,12 @@ _COMMANDS = {
 
 _prefect = App(name="prefect", help="The local Prefect server, which runs and shows flows.")
 app.command(_prefect)
+_blocks = App(name="blocks", help="Blocks of Prefect as files: secrets, storage.")
+app.command(_blocks)
+_groups = {"": app, "prefect": _prefect, "blocks": _blocks}
 for _name, (_target, _help) in _COMMANDS.items():
     _group, _, _command = _name.rpartition(" ")
-    (_prefect if _group else app).command(
-        f"compozy_prefect.cli.{_target}", name=_command, help=_help
-    )
+    _groups[_group].command(f"compozy_prefect.cli.{_target}", name=_command, help=_help)
 
 # Left to `main`, which says so and has the exit code.
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False

@@ -1,8 +1,9 @@
-"""`compozy deploy`: compile, and hand the result to Prefect."""
+"""`compozy deploy` and `compozy supervise`: flows on a server, and what looks after their runs."""
 
 from __future__ import annotations
 
 import asyncio
+import json as json_
 import os
 import shlex
 from contextlib import suppress
@@ -19,6 +20,7 @@ from compozy_prefect.compiler.emit import POOL
 if TYPE_CHECKING:
     from compozy_prefect.flows.deployments import Deployments
 
+_LEAST_PATIENCE = 10.0  # seconds: two signs of life
 _OWN = Path(".compozy")  # in the project: a folder that no command reads YAML from
 
 
@@ -69,6 +71,47 @@ def deploy(
         print(_text(made))
     where = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} " if found.managed else ""
     note(f"a worker runs them: {where}prefect worker start --pool {shlex.quote(pool)}")
+    return DONE
+
+
+def supervise(
+    *,
+    patience: float | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Look after deployed runs, until it is stopped.
+
+    Prefect shows a run whose process, worker or machine has died as Running for ever. This has it
+    go on from where it stood, in another process of a worker; a death is found within 25 s. It also
+    wakes runs that left their process to wait. Let one run for each server; of several, one acts.
+
+    Parameters
+    ----------
+    patience
+        Seconds without a sign of life after which a process is dead; 20 if not given.
+    json
+        Print what it does as lines of JSON.
+    """
+    from compozy_prefect.errors import UsageError
+    from compozy_prefect.flows import local
+
+    if patience is not None and patience < _LEAST_PATIENCE:
+        raise UsageError(f"--patience is {patience:g}; it must be {_LEAST_PATIENCE:g} or more")
+    local.reach(note)
+
+    from compozy_prefect.flows.run import reached
+    from compozy_prefect.flows.supervise import PATIENCE, Supervisor
+
+    async def watch() -> None:
+        async with reached() as client:
+            note(f"looking after the deployed runs of {client.api_url}")
+            async for did in Supervisor(client, patience or PATIENCE).watch():
+                if json:
+                    print(json_.dumps(did.to_json()), flush=True)
+                else:
+                    print(f"{did.execution_id} {did.action}: {did.reason}", flush=True)
+
+    asyncio.run(watch())
     return DONE
 
 

@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,7 @@ from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts
+from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
@@ -41,6 +42,7 @@ from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
+from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
@@ -100,10 +102,15 @@ async def execute(
     flow_context = FlowRunContext.get()
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
-    session = SESSION.get()
+    flow_run, activity = flow_context.flow_run, Activity()
+    session, worker = SESSION.get(), None
     if session is None:
         session = Session(Services.from_environment(env_dir))
-    flow_run = flow_context.flow_run
+        if flow_run.run_count > 1:
+            session.claimed = datetime.now(UTC)
+        if flow_run.deployment_id is not None:
+            assert isinstance(flow_context.client, PrefectClient)
+            worker = WorkerProcess(flow_context.client, flow_run, activity)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -111,9 +118,12 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    execution = _Execution(plan, workflow, flow_context, given, session)
+    execution = _Execution(plan, workflow, flow_context, given, session, activity, worker)
     client = execution.client
-    with _watching(client, flow_run.id, session.cancellation, execution.gate):
+    with (
+        worker or nullcontext(),
+        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
+    ):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
     if session.claimed is not None:
@@ -133,6 +143,8 @@ class _Execution:
         flow_context: FlowRunContext,
         given: dict[str, Json],
         session: Session,
+        activity: Activity,
+        worker: WorkerProcess | None,
     ) -> None:
         assert flow_context.flow_run is not None
         assert isinstance(flow_context.client, PrefectClient)  # the flow is async
@@ -144,6 +156,7 @@ class _Execution:
         self.fresh = flow_context.flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
+        self.activity, self.worker = activity, worker
         self.started = time.monotonic()
         self.states: dict[str, TaskState | None] = {}
         self.gate = asyncio.Event()
@@ -211,7 +224,7 @@ class _Execution:
             await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
-            return StepRunner(flow_run, redactor, journal, log, cancellation)
+            return StepRunner(flow_run, redactor, journal, log, cancellation, self.activity)
 
         run = Run(
             watched=Watched(self.session.observer),
@@ -219,7 +232,7 @@ class _Execution:
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
-            wait=Signals(self.client, self.run_id, journal),
+            wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
             send=Sender(self.plan, self.run_id, self.session.start, journal),
             gate=self.gate,
             states=self.states,
@@ -325,7 +338,11 @@ def _state(outcome: Outcome) -> Json | State[Any]:
 
 @contextmanager
 def _watching(
-    client: PrefectClient, flow_run_id: UUID, cancellation: Cancellation, gate: asyncio.Event
+    client: PrefectClient,
+    flow_run_id: UUID,
+    cancellation: Cancellation,
+    gate: asyncio.Event,
+    worker: WorkerProcess | None,
 ) -> Iterator[None]:
     """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
 
@@ -337,10 +354,11 @@ def _watching(
         await asyncio.sleep(WATCH_AFTER)
         while cancellation.reason is None:
             with suppress(httpx.HTTPError, PrefectHTTPStatusError):
-                state = (await client.read_flow_run(flow_run_id)).state
+                flow_run = await client.read_flow_run(flow_run_id)
+                state = flow_run.state
                 if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                     cancellation.request("cancelled on request")
-                elif is_held(state):
+                elif is_held(state) or (worker and not await worker.look(flow_run)):
                     gate.clear()
                 else:
                     gate.set()

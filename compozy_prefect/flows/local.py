@@ -138,8 +138,12 @@ def _environment(origin: Origin) -> dict[str, str]:
             return dict(compile_project(origin.root, env_file=origin.env_file).env)
     if origin.env_file is not None:
         return _dotenv(origin.env_file)
-    file = origin.root / ".env" if origin.root is not None else None
-    return _dotenv(file) if file is not None and file.is_file() else {}
+    return dotenv(origin.root / ".env") if origin.root is not None else {}
+
+
+def dotenv(file: Path) -> dict[str, str]:
+    """What a `.env` sets, if there is one. Raises UsageError when it cannot be read."""
+    return _dotenv(file) if file.is_file() else {}
 
 
 def _dotenv(file: Path) -> dict[str, str]:
