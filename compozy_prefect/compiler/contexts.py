@@ -57,6 +57,7 @@ class Contexts:
             "workflow": map_of(workflow, rest=UNKNOWN),
             "trigger": map_of(trigger, rest=UNKNOWN),
             "env": _ENV,
+            "blocks": map_of({}, rest=ANY_MAP),
         }
 
     def of(self, place: Place) -> Shape:

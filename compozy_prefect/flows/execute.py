@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Failed
 
 from compozy_prefect import faults
 from compozy_prefect.compiler import types
+from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
@@ -157,6 +158,7 @@ class _Execution:
         self.input: dict[str, Json] = given
         self.session = session
         self.activity, self.worker = activity, worker
+        self.blocks: dict[str, Json] = {}
         self.started = time.monotonic()
         self.states: dict[str, TaskState | None] = {}
         self.gate = asyncio.Event()
@@ -168,8 +170,9 @@ class _Execution:
         last: TaskState | None = None
         try:
             self.input = check_input(self.workflow, self.input)
+            secrets = await self._load_blocks()
             scope = self._scope()
-            redactor = Redactor(_keys(scope))
+            redactor = Redactor([*_keys(scope), *secrets])
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
             last = await walk.line(self.workflow.steps, self.workflow.start)
@@ -193,6 +196,19 @@ class _Execution:
         failure = Failure(reason, CANCELED_CODE)
         return Outcome(CANCELED, self.input, None, failure, by_key(self.states))
 
+    async def _load_blocks(self) -> list[str]:
+        """Loads the blocks that templates read; the secrets in them."""
+        wanted, services = blocks_of(self.workflow), self.session.services
+        if not wanted:
+            return []
+        from compozy_prefect.flows import blocks
+
+        mocks = services.mocks.blocks if services.mocks else {}
+        self.blocks, secrets = await blocks.load(
+            self.client, wanted, mocks, offline=services.offline, spans=self.plan.spans
+        )
+        return secrets
+
     def _scope(self) -> Scope:
         """What the steps see: the workflow's env, rendered, lies over that of the services."""
         env = self.session.services.env
@@ -213,7 +229,7 @@ class _Execution:
 
     def _scope_with(self, env: Mapping[str, str]) -> Scope:
         context = RunContext(
-            self.plan, self.workflow, str(self.run_id), self.input, env, self.started
+            self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
         )
         return Scope(self.workflow, self.plan.spans, context, self.session.services)
 

@@ -298,7 +298,9 @@ def _check_key(
     nearer = workflow.env.keys() | step.env.keys() | agent.env.keys()
     template = parse(agent.model.api_key)
     if any(
-        read.segments[:1] == ("env",) and set(read.segments) & nearer for read in template.reads
+        read.segments[0] == "blocks"
+        or (read.segments[:1] == ("env",) and set(read.segments) & nearer)
+        for read in template.reads
     ):
         return
     rendered = template.text({"env": env}, Environment(env=env))
