@@ -165,7 +165,7 @@ class Supervisor:
             return None  # another supervisor acts on it
         if state.is_crashed():
             # Its worker has seen the process die, and said so. What never ran would not now.
-            if run.start_time is None or _revived(run) >= self.most or silent < CRASH_STANDS:
+            if run.run_count == 0 or _revived(run) >= self.most or silent < CRASH_STANDS:
                 return None
             if not await self._claimed(run, seen):
                 return None
