@@ -71,6 +71,9 @@ _COMMANDS = {
     "signal": ("executions:signal", "Send a signal to an execution."),
     "cancel": ("executions:cancel", "Cancel an execution."),
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
+    "deploy": ("deploy:deploy", "Compile a project and deploy it to the Prefect server."),
+    "supervise": ("deploy:supervise", "Look after deployed runs whose process dies."),
+    "blocks apply": ("blocks:apply", "Create and update Prefect's blocks from files."),
     "render": ("render:render", "Evaluate one template."),
     "schema": ("schema:schema", _SCHEMA),
     "config show": ("config:show", "Print all settings and their values, without secrets."),
@@ -84,6 +87,7 @@ _COMMANDS = {
 }
 
 _GROUPS = {
+    "blocks": App(name="blocks", help="Blocks of Prefect as files: secrets, storage."),
     "config": App(
         name="config", help="Settings: of flags, the project file, the environment, defaults."
     ),

@@ -60,6 +60,7 @@ class Contexts:
             "env": _ENV,
             "tools": _named(shapes.scope, "tools", (one.id for one in shapes.scope.tools_used)),
             "agents": _named(shapes.scope, "agents", shapes.scope.agents),
+            "blocks": map_of({}, rest=ANY_MAP),
         }
 
     def of(self, place: Place) -> Shape:

@@ -10,7 +10,9 @@ from typing import Literal
 
 Scope = Literal["with", "own", "outputs", "prompt", "workflow outputs", "workflow", "key", "event"]
 
-_ALWAYS = frozenset({"workflow", "tasks", "env", "trigger", "project", "agents", "tools", "input"})
+_ALWAYS = frozenset(
+    {"workflow", "tasks", "env", "blocks", "trigger", "project", "agents", "tools", "input"}
+)
 _TASK = _ALWAYS | {"task", "current"}
 
 VARIABLES: dict[Scope, frozenset[str]] = {
@@ -24,7 +26,7 @@ VARIABLES: dict[Scope, frozenset[str]] = {
     | {"output", "status", "error", "workflow_id", "workflow_exec_id", "config"},
     "workflow": _ALWAYS,
     # A provider's key is looked up before anything is rendered for a step.
-    "key": frozenset({"env"}),
+    "key": frozenset({"env", "blocks"}),
     # What a webhook brings, before the workflow has an input.
     "event": frozenset({"payload", "headers", "query", "env"}),
 }

@@ -47,7 +47,8 @@ async def container(walk: Walk, instance: Instance, given: Mapping[str, Json]) -
         instance = replace(first, where=where, passed=walk.passed or journal.passed(where))
         walk.run.instances[walk.prefix + instance.id] = instance
         if not instance.passed:
-            await asyncio.sleep(delays[number - 1])
+            with walk.runner.activity.work():
+                await asyncio.sleep(delays[number - 1])
         state = await evaluated(walk, instance, given, body)
     return state
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +71,20 @@ async def evaluated(
     made = Made(None)
     state = TaskState(instance.id, step.type, SUCCESS, parent=instance.parent)
     clock = asyncio.timeout(step.timeout or None)
+    work = walk.runner.activity.work
     try:
         if step.sleep:
-            await asyncio.sleep(step.sleep)
+            with work():
+                await asyncio.sleep(step.sleep)
         opened = attempt.open()
         if opened is None:
             state = replace(state, output=SKIPPED)
         else:
-            async with clock:
-                made = await body(instance, opened, row)
+            # A time that runs is known to this process alone.
+            busy = step.timeout or step.type in ("signal", "memory")
+            with work() if busy else nullcontext():
+                async with clock:
+                    made = await body(instance, opened, row)
             if made.failure is not None:
                 raise made.failure
             output = attempt.close(opened, made.raw, more=made.more)

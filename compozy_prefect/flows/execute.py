@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from traceback import format_exception
@@ -30,10 +30,12 @@ from prefect.states import Cancelled, Failed
 
 from compozy_prefect import faults
 from compozy_prefect.compiler import types
+from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts, engine
+from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
@@ -44,6 +46,7 @@ from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
+from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
@@ -106,11 +109,16 @@ async def execute(
     flow_context = FlowRunContext.get()
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
-    session = SESSION.get()
+    flow_run, activity = flow_context.flow_run, Activity()
+    session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
         session = Session(Services.from_environment(env_dir))
-    flow_run = flow_context.flow_run
+        if flow_run.run_count > 1:
+            session.claimed = datetime.now(UTC)
+        if flow_run.deployment_id is not None:
+            assert isinstance(flow_context.client, PrefectClient)
+            worker = WorkerProcess(flow_context.client, flow_run, activity)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -118,10 +126,13 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    execution = _Execution(plan, workflow, flow_context, given, session)
+    execution = _Execution(plan, workflow, flow_context, given, session, activity, worker)
     client, session.pace = execution.client, execution.pace
     drawing = asyncio.ensure_future(execution.draw(flow_run))
-    with _watching(client, flow_run.id, session.cancellation, execution.gate):
+    with (
+        worker or nullcontext(),
+        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
+    ):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
     if session.claimed is not None:
@@ -144,6 +155,8 @@ class _Execution:
         flow_context: FlowRunContext,
         given: dict[str, Json],
         session: Session,
+        activity: Activity,
+        worker: WorkerProcess | None,
     ) -> None:
         assert flow_context.flow_run is not None
         assert isinstance(flow_context.client, PrefectClient)  # the flow is async
@@ -156,6 +169,8 @@ class _Execution:
         self.fresh = flow_context.flow_run.run_count <= 1
         self.input: dict[str, Json] = given
         self.session = session
+        self.activity, self.worker = activity, worker
+        self.blocks: dict[str, Json] = {}
         self.started = time.monotonic()
         self.states: dict[str, TaskState | None] = {}
         self.gate = asyncio.Event()
@@ -176,8 +191,9 @@ class _Execution:
         last: TaskState | None = None
         try:
             self.input = check_input(self.workflow, self.input)
+            secrets = await self._load_blocks()
             scope = self._scope()
-            redactor = Redactor(_keys(scope))
+            redactor = Redactor([*_keys(scope), *secrets])
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
             last = await walk.line(self.workflow.steps, self.workflow.start)
@@ -207,6 +223,19 @@ class _Execution:
         failure = Failure(reason, CANCELED_CODE)
         return Outcome(CANCELED, self.input, None, failure, by_key(self.states))
 
+    async def _load_blocks(self) -> list[str]:
+        """Loads the blocks that templates read; the secrets in them."""
+        wanted, services = blocks_of(self.workflow), self.session.services
+        if not wanted:
+            return []
+        from compozy_prefect.flows import blocks
+
+        mocks = services.mocks.blocks if services.mocks else {}
+        self.blocks, secrets = await blocks.load(
+            self.client, wanted, mocks, offline=services.offline, spans=self.plan.spans
+        )
+        return secrets
+
     def _scope(self) -> Scope:
         """What the steps see: the workflow's env, rendered, lies over that of the services."""
         env = self.session.services.env
@@ -227,7 +256,7 @@ class _Execution:
 
     def _scope_with(self, env: Mapping[str, str]) -> Scope:
         context = RunContext(
-            self.plan, self.workflow, str(self.run_id), self.input, env, self.started
+            self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
         )
         return Scope(self.workflow, self.plan.spans, context, self.session.services)
 
@@ -238,7 +267,9 @@ class _Execution:
             await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
-            return StepRunner(flow_run, redactor, journal, log, cancellation, self.pace)
+            return StepRunner(
+                flow_run, redactor, journal, log, cancellation, self.pace, self.activity
+            )
 
         run = Run(
             watched=Watched(self.session.observer),
@@ -246,7 +277,7 @@ class _Execution:
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
-            wait=Signals(self.client, self.run_id, journal),
+            wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
             send=Sender(self.plan, self.run_id, self.session.start, journal),
             gate=self.gate,
             progress=partial(artifacts.progress, self.client),
@@ -353,7 +384,11 @@ def _state(outcome: Outcome) -> Json | State[Any]:
 
 @contextmanager
 def _watching(
-    client: PrefectClient, flow_run_id: UUID, cancellation: Cancellation, gate: asyncio.Event
+    client: PrefectClient,
+    flow_run_id: UUID,
+    cancellation: Cancellation,
+    gate: asyncio.Event,
+    worker: WorkerProcess | None,
 ) -> Iterator[None]:
     """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
 
@@ -365,10 +400,11 @@ def _watching(
         await asyncio.sleep(WATCH_AFTER)
         while cancellation.reason is None:
             with suppress(httpx.HTTPError, PrefectHTTPStatusError):
-                state = (await client.read_flow_run(flow_run_id)).state
+                flow_run = await client.read_flow_run(flow_run_id)
+                state = flow_run.state
                 if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
                     cancellation.request("cancelled on request")
-                elif is_held(state):
+                elif is_held(state) or (worker and not await worker.look(flow_run)):
                     gate.clear()
                 else:
                     gate.set()

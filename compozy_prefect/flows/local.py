@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.control import Delivered
     from compozy_prefect.flows.observer import Observer
     from compozy_prefect.flows.run import RunResult
+    from compozy_prefect.flows.server import Server
     from compozy_prefect.runtime.services import Services
 
 Notify = Callable[[str], None]
@@ -148,8 +149,12 @@ def _environment(origin: Origin) -> dict[str, str]:
             return dict(compile_project(origin.root, env_file=origin.env_file).env)
     if origin.env_file is not None:
         return _dotenv(origin.env_file)
-    file = origin.root / ".env" if origin.root is not None else None
-    return _dotenv(file) if file is not None and file.is_file() else {}
+    return dotenv(origin.root / ".env") if origin.root is not None else {}
+
+
+def dotenv(file: Path) -> dict[str, str]:
+    """What a `.env` sets, if there is one. Raises UsageError when it cannot be read."""
+    return _dotenv(file) if file.is_file() else {}
 
 
 def _dotenv(file: Path) -> dict[str, str]:
@@ -210,7 +215,7 @@ def connect(
     return Services.create(offline=offline, mocks=mocks, env=env)
 
 
-def reach(notify: Notify | None = None) -> None:
+def reach(notify: Notify | None = None) -> Server:
     """Finds or starts a Prefect server, and points this process at it."""
     from compozy_prefect.flows import server
 
@@ -219,6 +224,7 @@ def reach(notify: Notify | None = None) -> None:
     _quiet(os.environ)
     if found.managed:
         _loopback(os.environ)
+    return found
 
 
 def _quiet(environ: MutableMapping[str, str]) -> None:
@@ -303,7 +309,9 @@ def _check_key(
     nearer = workflow.env.keys() | step.env.keys() | agent.env.keys()
     template = parse(agent.model.api_key)
     if any(
-        read.segments[:1] == ("env",) and set(read.segments) & nearer for read in template.reads
+        read.segments[0] == "blocks"
+        or (read.segments[:1] == ("env",) and set(read.segments) & nearer)
+        for read in template.reads
     ):
         return
     rendered = template.text({"env": env}, Environment(env=env))

@@ -285,9 +285,14 @@ def interruptible(work: Callable[[Cancellation], Awaitable[RunResult]]) -> RunRe
 
 
 def ui_url(flow_run: FlowRun) -> str:
-    """Where the Prefect UI shows a run: the UI's own URL, or the API's without `/api`."""
+    """Where the Prefect UI shows a run."""
+    return f"{ui_base()}/runs/flow-run/{flow_run.id}"
+
+
+def ui_base() -> str:
+    """The URL of the Prefect UI: its own, or the API's without `/api`."""
     base = str(get_current_settings().ui_url or "") or _api_url().removesuffix("/api")
-    return f"{base.rstrip('/')}/runs/flow-run/{flow_run.id}"
+    return base.rstrip("/")
 
 
 def _plain(input: Mapping[str, Json]) -> dict[str, Json]:

@@ -23,6 +23,7 @@ from compozy_prefect.compiler.starts import STARTS, quoted, signal_event
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.wait import base_key
+from compozy_prefect.flows.worker import is_suspended, waits, wake
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.inputs import check_input
@@ -116,5 +117,7 @@ async def deliver(client: PrefectClient, execution: UUID, name: str, payload: Js
             if fault.response.status_code != 409:
                 raise
             continue
+        if is_suspended(flow_run.state) and keys["response"] in waits(flow_run):
+            await wake(client, flow_run.id)
         return number
     raise RunError(f"the execution has too many signals `{name}`")

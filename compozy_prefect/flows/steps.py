@@ -16,6 +16,7 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
+from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.attempts import (
     Attempts,
     Instance,
@@ -41,6 +42,7 @@ class StepRunner:
     log: engine.Log
     cancellation: engine.Cancellation
     pace: Pace
+    activity: Activity
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         """Runs the step to its end, with all its attempts.
@@ -49,6 +51,10 @@ class StepRunner:
         earlier process does not run again: its kept result is read. Raises CancelledError when the
         run, or the fan-out around it, is cancelled.
         """
+        with self.activity.work():
+            return await self._run(instance, scope, given)
+
+    async def _run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         step = instance.step
         attempts = Attempts(instance, scope, given, self.redactor)
         row = self.row(instance, scope)

@@ -11,7 +11,7 @@ import asyncio
 import json
 import re
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -29,10 +29,12 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
+from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.attempts import Instance, ended
 from compozy_prefect.flows.evaluated import SIGNAL, WAIT_TIMEOUT
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.walk import Walk
+from compozy_prefect.flows.worker import WorkerProcess, suspended
 from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Opened
@@ -45,6 +47,11 @@ FIRST_POLL, SLOWEST_POLL = 0.1, 1.0  # seconds between two looks; the longer, th
 def base_key(name: str, number: int) -> str:
     """The key of the signal `number`, from 1, of that name."""
     return f"signal-{name}-{number}"
+
+
+def waits_for(name: str) -> str:
+    """The message of a state."""
+    return f"waits for the signal `{name}`"
 
 
 HELD = "Held"  # the name of the state of a run that was paused from outside
@@ -72,8 +79,11 @@ class Signals:
     client: PrefectClient
     root: UUID
     journal: Journal
+    activity: Activity
+    worker: WorkerProcess | None = None
     # The numbers of the signals that somebody has, or waits for, by their name.
     _taken: dict[str, set[int]] = field(default_factory=dict, init=False)
+    _leaving: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         """What steps had taken before the run was resumed is not given to others."""
@@ -199,12 +209,15 @@ class Signals:
         taken.add(number)  # two that wait for one name take one signal each
         keys: dict[str, str] = dict(keyset_from_base_key(base_key(name, number)).items())
         value = await self._read(keys["response"])
+        self.activity.touch()
         try:
             if value is None:
                 await self._write(keys["schema"], json.dumps({**form(step), "title": name}))
                 async with _Pausing(self, name, keys):
-                    value = await self._polled(keys["response"], deadline)
+                    with self._waiting(keys["response"], deadline):
+                        value = await self._polled(keys["response"], deadline)
         finally:
+            self.activity.touch()
             if value is None:
                 taken.discard(number)
         if value is None:
@@ -230,7 +243,27 @@ class Signals:
                 return None
             await asyncio.sleep(max(left, 0.01))
             pause = min(pause * 1.02, SLOWEST_POLL)
+            if self.worker is not None and self.worker.may_suspend() and not self._leaving:
+                await self._suspend(self.worker)
         return value
+
+    def _waiting(self, key: str, deadline: float | None) -> AbstractContextManager[None]:
+        if self.worker is None:
+            return nullcontext()
+        until = None if deadline is None else time.time() + deadline - time.monotonic()
+        return self.worker.waiting(key, until)
+
+    async def _suspend(self, worker: WorkerProcess) -> None:
+        """Leaves the process; whoever brings a signal has the run go on in another one."""
+        self._leaving = True
+        try:
+            state = (await self.client.read_flow_run(self.root)).state
+            name = awaited(state)
+            if state is not None and name is not None:
+                keys = state.state_details.run_input_keyset
+                await worker.suspend(suspended(waits_for(name), dict(keys or {})))
+        finally:
+            self._leaving = False
 
     async def _read(self, key: str) -> Json:
         try:
@@ -256,7 +289,7 @@ class _Pausing:
 
     async def __aenter__(self) -> None:
         state: Any = Paused(pause_key=f"{self._name}#{uuid4()}")
-        state.message = f"waits for the signal `{self._name}`"
+        state.message = waits_for(self._name)
         state.state_details.run_input_keyset = self._keys
         # No timeout in the state: the server would fail the run when it is over.
         with suppress(Pause, Abort):

@@ -21,9 +21,15 @@ class _Run:
     """What all contexts of an execution share."""
 
     def __init__(
-        self, plan: Plan, workflow: WorkflowPlan, execution_id: str, input: Mapping[str, Json]
+        self,
+        plan: Plan,
+        workflow: WorkflowPlan,
+        execution_id: str,
+        input: Mapping[str, Json],
+        blocks: Mapping[str, Json],
     ) -> None:
         self.workflow = workflow
+        self.blocks = blocks
         self.execution_id = execution_id
         self.input = input
         self.completed: list[str] = []
@@ -45,7 +51,8 @@ class RunContext:
     """What the templates of one list of steps see.
 
     `started` is a reading of `time.monotonic` at the start of the run, `env` the merge of the
-    process environment, the `.env` file and the workflow's own.
+    process environment, the `.env` file and the workflow's own, `blocks` the fields of those of
+    Prefect's blocks that the templates read, by name.
     """
 
     def __init__(
@@ -56,8 +63,9 @@ class RunContext:
         input: Mapping[str, Json],
         env: Mapping[str, str],
         started: float,
+        blocks: Mapping[str, Json] | None = None,
     ) -> None:
-        self._run = _Run(plan, workflow, execution_id, input)
+        self._run = _Run(plan, workflow, execution_id, input, blocks or {})
         self.env = env
         self._started = started
         self._outer: RunContext | None = None
@@ -228,6 +236,7 @@ class RunContext:
             },
             "tasks": self.tasks(),
             "env": env,
+            "blocks": run.blocks,
             "trigger": {"input": run.input, "type": "manual", "name": workflow.id},
             "project": run.project,
             "agents": run.agents,

@@ -2,6 +2,7 @@
 
     agents: {<agent id>: {<action id or "*">: <answers>}}
     tools:  {<tool id>: <answers>}
+    blocks: {<name of a block>: {<field>: <value>}}
     <answers>: {output | error, delay?, when?}, or a list of those
 
 A list answers call by call and its last entry repeats; an entry with `when` answers, each time,
@@ -78,9 +79,11 @@ class Mocks:
         agents: Mapping[str, Mapping[str, _Answers]],
         tools: Mapping[str, _Answers],
         data: Json = None,
+        blocks: Mapping[str, Json] | None = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
+        self.blocks = blocks or {}
         self.data = data
 
     @classmethod
@@ -94,7 +97,7 @@ class Mocks:
         if data is None:
             data = {}
         root = _mapping(data, source, "")
-        _known(root, ("agents", "tools"), source, "")
+        _known(root, ("agents", "tools", "blocks"), source, "")
         agents: dict[str, dict[str, _Answers]] = {}
         for agent, actions in _part(root, "agents", source).items():
             where = f"agents.{agent}"
@@ -107,7 +110,12 @@ class Mocks:
             tool: _answers(answers, source, f"tools.{tool}")
             for tool, answers in _part(root, "tools", source).items()
         }
-        return cls(agents, tools, root)
+        blocks: dict[str, Json] = {}
+        for block, fields in _part(root, "blocks", source).items():
+            where = f"blocks.{block}"
+            blocks[block] = _mapping(fields, source, where, "the fields of the block")
+            _json(fields, source, where)
+        return cls(agents, tools, root, blocks)
 
     def has_agent(self, agent: str, action: str) -> bool:
         actions = self._agents.get(agent, {})

@@ -76,6 +76,11 @@ class _Judge:
             yield from self._use(use, place)
 
     def _read(self, read: Read, place: Place) -> Iterator[Diagnostic]:
+        if read.segments[0] == "blocks" and read.segments[1:2] in ((), (None,)):
+            message = "which block is read must be written out"
+            hint = 'as `.blocks.NAME.FIELD`, or `index .blocks "NAME" "FIELD"`'
+            yield error("CZ402", message, place.span(read, 0), hint)
+            return
         root = read.segments[0]
         if root not in place.sight:
             yield self._unknown_variable(read, place, str(root), place.sight)

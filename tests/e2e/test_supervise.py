@@ -1,0 +1,217 @@
+"""Deployed runs whose worker is killed, and those that leave their process to wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.compozy import Compozy
+from tests.support.effects import Effects
+from tests.support.prefect_server import Api, until
+from tests.support.worker import Worker
+
+pytestmark = pytest.mark.timeout(300)
+
+LONG = 120.0  # seconds for what takes a death to be found and a process to start
+FOUND = 25.0  # seconds within which a death is found, as the documentation promises
+FLOWS = (
+    """
+id: steps
+tasks:
+  - {id: one, tool: effect, with: {step: one}}
+  - {id: two, tool: effect, with: {step: two}}
+  - {id: three, tool: effect, with: {step: three}}
+outputs: {last: "{{ .tasks.three.output.data.step }}"}
+""",
+    """
+id: waits
+config: {input: {type: object, properties: {limit: {type: string, default: 1h}}}}
+tasks:
+  - {id: before, tool: effect, with: {step: before}}
+  - {id: ask, type: wait, wait_for: go, timeout: "{{ .workflow.input.limit }}", on_timeout: late}
+  - id: after
+    tool: effect
+    with: {step: "{{ .tasks.ask.output.signal.payload.by }}"}
+    final: true
+  - {id: late, tool: effect, with: {step: late}}
+""",
+)
+
+
+class Site:
+    """A deployed project, a worker, and a supervisor that says what it does."""
+
+    def __init__(self, api: Api, compozy: Compozy, root: Path) -> None:
+        self.api, self._compozy, self._root = api, compozy, root
+        self._env = compozy.env | {"PREFECT_API_URL": api.url}
+        self.worker = self.new_worker()
+        self.did: list[dict[str, Any]] = []
+        self._supervisors: list[subprocess.Popen[str]] = []
+
+    def new_worker(self, suspend_after: float = 2) -> Worker:
+        env = self._env | {"COMPOZY_SUSPEND_AFTER": str(suspend_after)}
+        self.worker = Worker("compozy", env, self._root / "worker.log")
+        return self.worker
+
+    def supervise(self) -> None:
+        process = self._compozy.start("supervise", "--json")
+        self._supervisors.append(process)
+        assert "looking after" in next(iter(process.stderr))
+
+        def read() -> None:
+            self.did.extend(json.loads(line) for line in process.stdout)
+
+        threading.Thread(target=read, daemon=True).start()
+
+    def start(self, workflow: str, **parameters: Any) -> str:
+        id = self.api.get(f"/deployments/name/{workflow}/{workflow}")["id"]
+        made = self.api.post(f"/deployments/{id}/create_flow_run", {"parameters": parameters})
+        return str(made["id"])
+
+    def state(self, id: str, fits: Callable[[str], bool]) -> str:
+        """The name of the state of a run, once it fits."""
+
+        def look() -> str:
+            return str(self.api.flow_run(id)["state_name"])
+
+        try:
+            return until(look, fits, LONG)
+        except BaseException:
+            print((self._root / "worker.log").read_text()[-6000:], self.did)
+            print(self.api.get(f"/flow_run_states/?flow_run_id={id}"))
+            raise
+
+    def completed(self, id: str) -> None:
+        over = {"Completed", "Failed", "Cancelled"}
+        assert self.state(id, lambda name: name in over) == "Completed"
+
+    def actions(self, id: str) -> list[str]:
+        return [one["action"] for one in self.did if one["execution_id"] == id]
+
+    def close(self) -> None:
+        for process in self._supervisors:
+            process.kill()
+            process.wait()
+        self.worker.stop()
+
+
+@pytest.fixture
+def site(prefect_server: Api, compozy: Compozy, effects: Effects, tmp_path: Path) -> Iterator[Site]:
+    listed = "".join(f"  - {{source: ./{number}.yaml}}\n" for number in range(len(FLOWS)))
+    (tmp_path / "compozy.yaml").write_text(
+        f"name: supervised\nworkflows:\n{listed}tools: [{effects.tool}]\n"
+    )
+    for number, text in enumerate(FLOWS):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    said = compozy("deploy", tmp_path)
+    assert said.code == 0, said.err
+    site = Site(prefect_server, compozy, tmp_path)
+    yield site
+    site.close()
+
+
+def test_a_run_whose_worker_was_killed_is_finished_by_another(site: Site, effects: Effects) -> None:
+    site.supervise()
+    site.supervise()  # of two, one acts
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    time.sleep(1)
+    site.worker.kill()
+    killed = time.monotonic()
+    effects.release()
+    assert site.api.flow_run(id)["state_name"] == "Running"  # as Prefect leaves it
+    until(lambda: site.actions(id), lambda did: did == ["revived"], FOUND)
+    print(f"found after {time.monotonic() - killed:.1f} s")
+    site.new_worker()
+    site.completed(id)
+    # What was completed was not done again; what the kill interrupted was.
+    assert effects.log == ["one", "two", "two", "three"]
+    assert site.actions(id) == ["revived"]
+    rows = site.api.settled(id, 3)
+    assert {row["state_name"] for row in rows.values()} <= {"Completed", "Cached"}
+
+
+def test_a_run_whose_process_was_killed_under_a_living_worker(site: Site, effects: Effects) -> None:
+    site.supervise()
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    (pid,) = site.worker.runs()
+    os.kill(pid, signal.SIGKILL)
+    effects.release()
+    site.completed(id)
+    assert effects.log == ["one", "two", "two", "three"]
+    assert site.actions(id) == ["revived"]
+
+
+def test_a_long_wait_frees_the_process_and_a_signal_brings_it_back(
+    site: Site, compozy: Compozy, effects: Effects
+) -> None:
+    id = site.start("waits")
+    site.state(id, lambda name: name == "Suspended")
+    until(site.worker.runs, lambda pids: not pids)
+    sent = time.monotonic()
+    assert compozy("signal", id, "go", "-d", '{"by": "Ada"}').code == 0
+    until(lambda: effects.log, lambda log: "Ada" in log, LONG)
+    print(f"next step {time.monotonic() - sent:.1f} s after the signal")
+    site.completed(id)
+    assert effects.log == ["before", "Ada"]
+
+
+def test_the_button_brings_a_suspended_run_back(site: Site, effects: Effects) -> None:
+    id = site.start("waits")
+    site.state(id, lambda name: name == "Suspended")
+    sent = time.monotonic()
+    answer = site.api.post(f"/flow_runs/{id}/resume", {"run_input": {"by": "Bob"}})
+    assert answer["status"] == "ACCEPT"
+    until(lambda: effects.log, lambda log: "Bob" in log, LONG)
+    print(f"next step {time.monotonic() - sent:.1f} s after the button")
+    site.completed(id)
+    assert effects.log == ["before", "Bob"]
+
+
+def test_a_row_from_anywhere_and_the_end_of_the_time_bring_it_back(
+    site: Site, effects: Effects
+) -> None:
+    first, second = site.start("waits"), site.start("waits", limit="20s")
+    for id in (first, second):
+        site.state(id, lambda name: name == "Suspended")
+    site.supervise()
+    key = "signal-go-1-response"
+    site.api._client.post(
+        f"/flow_runs/{first}/input", json={"key": key, "value": '{"by": "Eve"}'}
+    ).raise_for_status()
+    site.completed(first)
+    # A wait that nobody answered fails the run, whatever runs after it.
+    site.state(second, lambda name: name == "Failed")
+    assert sorted(effects.log) == ["Eve", "before", "before", "late"]
+    assert site.actions(first) == site.actions(second) == ["woken"]
+
+
+def test_a_run_that_died_while_it_waited_goes_on_with_its_signal(
+    site: Site, compozy: Compozy, effects: Effects
+) -> None:
+    site.worker.stop()
+    site.new_worker(suspend_after=0)  # never
+    site.supervise()
+    id = site.start("waits")
+    site.state(id, lambda name: name == "Paused")
+    until(
+        lambda: site.api.flow_run(id)["labels"], lambda seen: "go" in seen.get("compozy.waits", "")
+    )
+    site.worker.kill()
+    site.state(id, lambda name: name == "Suspended")
+    site.new_worker()
+    assert compozy("signal", id, "go", "-d", '{"by": "Kim"}').code == 0
+    site.completed(id)
+    assert effects.log == ["before", "Kim"]
