@@ -154,7 +154,8 @@ class _Execution:
         self.client = flow_context.client
         self.run_id = flow_context.flow_run.id
         self.journal = Journal(flow_context.result_store, self.run_id)
-        self.fresh = flow_context.flow_run.run_count <= 1
+        # A worker may have begun the run before, whatever the count that Prefect read says.
+        self.fresh = flow_context.flow_run.run_count <= 1 and worker is None
         self.input: dict[str, Json] = given
         self.session = session
         self.activity, self.worker = activity, worker
