@@ -166,7 +166,8 @@ class _Execution:
         self.run_id = flow_context.flow_run.id
         self.journal = Journal(flow_context.result_store, self.run_id)
         self.pace = Pace(engine.events_sent, partial(self.client.read_flow_run, self.run_id))
-        self.fresh = flow_context.flow_run.run_count <= 1
+        # A worker may have begun the run before, whatever the count that Prefect read says.
+        self.fresh = flow_context.flow_run.run_count <= 1 and worker is None
         self.input: dict[str, Json] = given
         self.session = session
         self.activity, self.worker = activity, worker
@@ -179,7 +180,7 @@ class _Execution:
 
     async def draw(self, flow_run: FlowRun) -> None:
         """Shows the plan, once. A run does not fail because its picture does."""
-        if not self.fresh:
+        if flow_run.run_count > 1:
             return
         try:
             await artifacts.picture(self.client, flow_run, self.plan, self.workflow.id)
