@@ -9,6 +9,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -37,7 +38,7 @@ def prefects(chaos: Chaos, id: str, payload: Any) -> int:
         for _ in range(2):
             answer = chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
             taken += answer.status_code < 300 and answer.json().get("status") == "ACCEPT"
-    except httpx.TimeoutException:
+    except httpx.TransportError:
         # SQLite lets one write at a time, and who waited may have been let in all the same.
         return arrived(chaos, id).count(payload)
     return taken
@@ -45,7 +46,11 @@ def prefects(chaos: Chaos, id: str, payload: Any) -> int:
 
 def arrived(chaos: Chaos, id: str) -> list[Any]:
     wanted = {"prefix": "signal-go-", "limit": 200, "exclude_keys": []}
-    found = chaos.server.post(f"/flow_runs/{id}/input/filter", wanted)
+    for _ in range(5):  # a busy server also drops connections
+        with suppress(httpx.TransportError):
+            found = chaos.server.post(f"/flow_runs/{id}/input/filter", wanted)
+            break
+        time.sleep(1)
     return [json.loads(one["value"]) for one in found if one["key"].endswith("-response")]
 
 
