@@ -70,5 +70,5 @@ def test_killed_everywhere(chaos: Chaos, name: str, place: str) -> None:
     calm = chaos.undisturbed(name)
     if place.startswith("run.claimed"):
         assert chaos.disturbed(calm, "run.begun=crash", again=f"{place}=crash")
-    else:
-        chaos.disturbed(calm, f"{place}=crash")
+    elif not chaos.disturbed(calm, f"{place}=crash"):
+        pytest.skip(f"{name} never comes to {place}")

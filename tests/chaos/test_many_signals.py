@@ -9,6 +9,7 @@ import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -22,26 +23,34 @@ RUNS, SIGNALS = (10, 50) if SLOW else (1, 24)
 EARLY, AT_ONCE = 1 / 4, 6
 
 
-def ours(chaos: Chaos, id: str, payload: Any) -> bool:
+def ours(chaos: Chaos, id: str, payload: Any) -> int:
     compozy_prefect.signal(id, "go", payload)
-    return True
+    return 1
 
 
-def prefects(chaos: Chaos, id: str, payload: Any) -> bool:
-    """What the Resume button does, twice; whether Prefect took it."""
-    body = {"run_input": payload}
+def prefects(chaos: Chaos, id: str, payload: Any) -> int:
+    """What the Resume button does, pressed twice; how many of them Prefect took.
+
+    It takes the second one when the run is Paused again by then, for another wait.
+    """
+    body, taken = {"run_input": payload}, 0
     try:
-        first = chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
-        chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
-    except httpx.TimeoutException:
+        for _ in range(2):
+            answer = chaos.server.patiently("POST", f"/flow_runs/{id}/resume", body)
+            taken += answer.status_code < 300 and answer.json().get("status") == "ACCEPT"
+    except httpx.TransportError:
         # SQLite lets one write at a time, and who waited may have been let in all the same.
-        return payload in arrived(chaos, id)
-    return first.status_code < 300 and first.json().get("status") == "ACCEPT"
+        return arrived(chaos, id).count(payload)
+    return taken
 
 
 def arrived(chaos: Chaos, id: str) -> list[Any]:
     wanted = {"prefix": "signal-go-", "limit": 200, "exclude_keys": []}
-    found = chaos.server.post(f"/flow_runs/{id}/input/filter", wanted)
+    for _ in range(5):  # a busy server also drops connections
+        with suppress(httpx.TransportError):
+            found = chaos.server.post(f"/flow_runs/{id}/input/filter", wanted)
+            break
+        time.sleep(1)
     return [json.loads(one["value"]) for one in found if one["key"].endswith("-response")]
 
 
@@ -65,13 +74,15 @@ def one_run(chaos: Chaos, chance: random.Random, *, kill: bool) -> None:
             assert ours(chaos, id, {"n": n})
         command, n = begun.command, early
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            while len(sent) < SIGNALS:
-                some = range(n, n + min(AT_ONCE, SIGNALS - len(sent)))
+            # The last ones are one at a time, as each may be two.
+            while (left := SIGNALS - len(sent)) > 0:
+                some = range(n, n + (AT_ONCE if left > AT_ONCE + 1 else 1))
                 n += len(some)
                 ways = [ours] * len(some)
-                ways[chance.randrange(len(some))] = chance.choice([ours, prefects])
+                if left > 1:
+                    ways[chance.randrange(len(some))] = chance.choice([ours, prefects])
                 taken = pool.map(lambda way, n: way(chaos, id, {"n": n}), ways, some)
-                sent += [n for n, yes in zip(some, taken, strict=True) if yes]
+                sent += [n for n, times in zip(some, taken, strict=True) for _ in range(times)]
                 if kill and chance.random() < 0.1:
                     command.kill()
                     command = chaos.resume(id).command
