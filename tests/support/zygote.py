@@ -139,16 +139,21 @@ def _main() -> None:
     import compozy_prefect.flows.run
     import compozy_prefect.runtime.http  # noqa: F401
 
+    running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
             pid, status = os.waitpid(request["wait"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
+            running.discard(pid)
         else:
             answer = os.fork()
             if answer == 0:
                 _command(request)
+            running.add(answer)
         print(json.dumps(answer), flush=True)
+    for pid in running:  # of a test that failed, or was ended itself
+        os.kill(pid, signal.SIGKILL)
 
 
 def _command(request: Any) -> None:
