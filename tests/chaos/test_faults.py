@@ -37,6 +37,7 @@ MET = {
     "signal.taken#2": "waiting",
     "signal.kept": "waiting",
     "signal.sent": "waiting",
+    "memory.changed": "sequence",
     "http.sent#2": "parallel",
 }
 VISITS = (1, 3)
