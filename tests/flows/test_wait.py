@@ -143,16 +143,16 @@ outputs: {a: "{{ .tasks.a.output.signal.payload.n }}", b: "{{ .tasks.b.output.si
 
 
 async def test_a_signal_starts_who_listens(prefect_server: Api, tmp_path: Path) -> None:
-    (tmp_path / "listener.yaml").write_text(
+    (tmp_path / "order-listener.yaml").write_text(
         """
-id: listener
+id: order-listener
 triggers: [{type: signal, name: order.created, schema: {type: object, required: [n]}}]
 tasks: [{id: got, with: {n: "{{ .workflow.input.n }}"}}]
 """
     )
     text = """
 name: sender
-workflows: [listener.yaml]
+workflows: [order-listener.yaml]
 tasks:
   - {id: send, type: signal, signal: {id: order.created, payload: {n: "{{ add 1 1 }}"}}}
   - {id: wrong, type: signal, signal: {id: order.created, payload: {m: 1}}}
@@ -162,7 +162,7 @@ outputs: {sent: "{{ .tasks.send.output }}"}
     _, task = await begun(plan_of(text, tmp_path))
     result = await task
     assert result.output == {"sent": {"signal_dispatched": True, "signal_id": "order.created"}}
-    body = {"flows": {"name": {"any_": ["listener"]}}}
+    body = {"flows": {"name": {"any_": ["order-listener"]}}}
     (heard,) = prefect_server.post("/flow_runs/filter", body)
     assert heard["parameters"] == {"input": {"n": 2}}
     assert heard["state_type"] == "COMPLETED"
