@@ -63,11 +63,6 @@ def mcp_plan(mcp: Mcp) -> McpPlan:
     )
 
 
-def store_of(memory: Memory) -> str:
-    """Where a memory is kept: `redis`, or `in_memory`."""
-    return memory.persistence.type if memory.persistence else "redis"
-
-
 def memory_plan(memory: Memory, config: Config) -> MemoryPlan:
     """§7.1, with its aliases and the limits of a memory that sets none."""
     flushing = memory.flushing or memory.flushing_strategy
@@ -87,7 +82,7 @@ def memory_plan(memory: Memory, config: Config) -> MemoryPlan:
         max_messages=memory.max_messages or (100 if implied else 0),
         max_context_ratio=memory.max_context_ratio or 0.0,
         key=memory.default_key_template or memory.key or "",
-        store=store_of(memory),
+        store=persistence.type if persistence else default.store,
         ttl=persistence.ttl
         if persistence is not None and persistence.ttl is not None
         else config["memory.ttl"],

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.definitions import store_of
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
@@ -42,7 +41,7 @@ def support(project: Project) -> Iterator[Diagnostic]:
 
 def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
     memory = scope.memories.get(task.memory_ref)
-    if memory is not None and store_of(memory) != "in_memory":
+    if memory is not None and not (memory.persistence and memory.persistence.type == "in_memory"):
         yield warning(
             "CZ308",
             f"memory `{task.memory_ref}` is kept in a store that this version does not have",
