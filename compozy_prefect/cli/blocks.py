@@ -37,14 +37,14 @@ def apply(path: Path = Path("."), /, *, check: Flag = False, json: Flag = False)
     env = {**os.environ, **local.dotenv(SETTINGS.env_file or root / ".env")}
     local.reach(note)
 
-    from compozy_prefect.flows import blocks
-    from compozy_prefect.flows.run import reached
+    from compozy_prefect.flows import block_files
+    from compozy_prefect.flows.connection import reached
 
-    files = blocks.files_of(path)
+    files = block_files.files_of(path)
 
-    async def work() -> list[blocks.Applied]:
+    async def work() -> list[block_files.Applied]:
         async with reached() as client:
-            return await blocks.apply(client, files, env, check=check)
+            return await block_files.apply(client, files, env, check=check)
 
     done = asyncio.run(work())
     if json:
@@ -53,5 +53,5 @@ def apply(path: Path = Path("."), /, *, check: Flag = False, json: Flag = False)
         for one in done:
             word = f"would be {one.action}" if check and one.action != "unchanged" else one.action
             print(f"{one.type}/{one.name} {word}  ({one.file})")
-    changed = any(one.action != blocks.UNCHANGED for one in done)
+    changed = any(one.action != block_files.UNCHANGED for one in done)
     return FAILED if check and changed else DONE

@@ -99,7 +99,7 @@ def supervise(
         raise UsageError(f"--patience is {patience:g}; it must be {_LEAST_PATIENCE:g} or more")
     local.reach(note)
 
-    from compozy_prefect.flows.run import reached
+    from compozy_prefect.flows.connection import reached
     from compozy_prefect.flows.supervise import PATIENCE, Supervisor
 
     async def watch() -> None:

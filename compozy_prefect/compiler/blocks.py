@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compozy_prefect.compiler.canonical import to_json
-from compozy_prefect.compiler.plan import Json, WorkflowPlan, pointer
+from compozy_prefect.compiler.plan import WorkflowPlan, pointer
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse, parse_condition
+from compozy_prefect.language.texts import texts
 
 ROOT = "blocks"
 _CONDITIONS = ("condition", "filter")  # fields that may be an expression without braces
@@ -23,21 +24,11 @@ def blocks_of(workflow: WorkflowPlan) -> dict[str, dict[str, str]]:
     The field is empty where the whole block is read, or where one that is missing reads as null.
     """
     found: dict[str, dict[str, str]] = {}
-    for at, text in _texts(to_json(workflow), pointer("workflows", workflow.id)):
-        for name, field in _read(text, at.rpartition("/")[2] in _CONDITIONS):
+    for path, text in texts(to_json(workflow)):
+        for name, field in _read(text, path[-1] in _CONDITIONS) if ROOT in text else ():
+            at = pointer("workflows", workflow.id, *path)
             found.setdefault(name, {}).setdefault(field, at)
     return found
-
-
-def _texts(value: Json, at: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(item, at + pointer(key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _texts(item, at + pointer(index))
-    elif isinstance(value, str) and ROOT in value:
-        yield at, value
 
 
 def _read(text: str, condition: bool) -> Iterator[tuple[str, str]]:

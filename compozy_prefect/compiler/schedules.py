@@ -18,13 +18,14 @@ written in UTC wherever that names the same moments.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.language.cron import Cron, Every
+from compozy_prefect.language.texts import texts
 
 OverlapPolicy = Literal["skip", "allow", "buffer_one", "cancel_other"]
 
@@ -294,19 +295,10 @@ def _list(values: Iterable[int]) -> str:
 
 
 def _parameters(input: Mapping[str, Json]) -> dict[str, Json]:
-    for text in _texts(input):
+    for _, text in texts(input):
         if found := _PLACEHOLDER.search(text):
             raise ValueError(
                 f"`prefect deploy` would fill in `{found[0]}` in the `input` of a schedule; write "
                 "the text without the braces"
             )
     return dict(input)
-
-
-def _texts(value: Json) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (text for item in value.values() for text in _texts(item))
-    elif isinstance(value, list):
-        yield from (text for item in value for text in _texts(item))

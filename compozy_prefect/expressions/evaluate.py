@@ -7,13 +7,12 @@ ever read. Missing keys follow language.md §11.5, typing §11.4.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
-from math import fmod
 from time import thread_time
 from typing import Any
 
 from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions.arithmetic import INT64, OPERATORS, is_number
 from compozy_prefect.expressions.effort import (
     LIMIT,
     LOOK_EVERY,
@@ -168,7 +167,7 @@ class ExpressionCompiler:
             return lambda frame: equal(left(frame), right(frame))
         if node.op == "!=":
             return lambda frame: not equal(left(frame), right(frame))
-        if node.op in _ARITHMETIC:
+        if node.op in OPERATORS:
             return self._arithmetic(node, left, right)
         test: Callable[[int], bool] = {
             "<": lambda order: order < 0,
@@ -187,18 +186,18 @@ class ExpressionCompiler:
         return run
 
     def _arithmetic(self, node: Binary, left: Expression, right: Expression) -> Expression:
-        operate = _ARITHMETIC[node.op]
+        operate = OPERATORS[node.op]
 
         def run(frame: Frame) -> Value:
             a, b = left(frame), right(frame)
-            if _is_number(a) and _is_number(b):
+            if is_number(a) and is_number(b):
                 try:
                     value = operate(a, b)
                 except (ZeroDivisionError, ValueError):
                     raise self.fault(node, FUNCTION, f"`{node.op}` by zero") from None
                 except OverflowError:
                     value = None
-                if value is None or (isinstance(value, int) and not -_INT64 <= value < _INT64):
+                if value is None or (isinstance(value, int) and not -INT64 <= value < INT64):
                     raise self.fault(node, FUNCTION, "the result does not fit into 64 bits")
                 return value
             if node.op == "+" and isinstance(a, str) and isinstance(b, str):
@@ -485,28 +484,3 @@ class ExpressionCompiler:
 def _names(node: Path, i: int) -> str | int | None:
     segment = node.segments[i]
     return segment.name if isinstance(segment, Key) else None
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _quotient(a: Value, b: Value) -> Value:
-    """Integers divide to an integer, towards zero, as in CEL."""
-    if isinstance(a, float) or isinstance(b, float):
-        return a / b
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-
-
-def _remainder(a: Value, b: Value) -> Value:
-    return a - b * _quotient(a, b) if isinstance(a, int) and isinstance(b, int) else fmod(a, b)
-
-
-_INT64 = 1 << 63
-_ARITHMETIC: dict[str, Callable[[Value, Value], Value]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": _quotient,
-    "%": _remainder,
-}

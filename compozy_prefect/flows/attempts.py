@@ -105,7 +105,9 @@ class Attempts:
 
     def failed(self, fault: Exception) -> TaskState:
         status = TIMED_OUT if isinstance(fault, engine.StepTimeout) else FAILED
-        error = placed(self._scope, self._instance.step, Failure.of(fault))
+        failure = Failure.of(fault)
+        failure = replace(failure, message=self._redactor.text(failure.message))
+        error = placed(self._scope, self._instance.step, failure)
         return replace(self._state(status), input=self.input, error=error)
 
     def _state(self, status: str) -> TaskState:

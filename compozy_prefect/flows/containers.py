@@ -150,7 +150,7 @@ def _unit(
         if inside.run.states.get(path) is None:  # it never began
             inside.runner.row(instance, inside.scope).cancelled(reason)
         state = inside.run.states[path] = canceled(instance, reason)
-        inside.runner.journal.note(f"{path}@end", end_of(state))
+        inside.runner.journal.note_end(path, end_of(state))
         return state
 
     return Unit(run, skip, tuple(needs))

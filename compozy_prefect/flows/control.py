@@ -17,10 +17,10 @@ from prefect.states import Cancelled, Cancelling, Running
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import UsageError
+from compozy_prefect.flows.connection import reached
 from compozy_prefect.flows.execute import WATCH_EVERY
 from compozy_prefect.flows.executions import Executions
 from compozy_prefect.flows.resume import known
-from compozy_prefect.flows.run import reached
 from compozy_prefect.flows.signals import deliver
 from compozy_prefect.flows.wait import HELD, awaited, is_held
 

@@ -95,7 +95,7 @@ async def evaluated(
     except asyncio.CancelledError as stop:
         reason = walk.run.cancellation.reason or str(stop) or "cancelled"
         row.cancelled(reason)
-        journal.note(f"{instance.where}@end", end_of(canceled(instance, reason)))
+        journal.note_end(instance.where, end_of(canceled(instance, reason)))
         raise
     except Exception as fault:
         if not isinstance(fault, (RunError, TimeoutError)):
@@ -120,11 +120,11 @@ async def evaluated(
         children=made.children,
         seconds=time.monotonic() - started,
     )
-    end = journal.get(f"{instance.where}@end") if instance.passed else None
+    end = journal.end(instance.where) if instance.passed else None
     if end is not None:
         # What its steps gave is known again; that the time was up, say, is not.
         before = ended(instance, end)
         return replace(state, status=before.status, output=None, error=before.error, view=made.raw)
     if not state.ok:
-        journal.note(f"{instance.where}@end", end_of(state))
+        journal.note_end(instance.where, end_of(state))
     return state

@@ -47,6 +47,7 @@ from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.flows.worker import WorkerProcess
+from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
@@ -109,7 +110,9 @@ async def execute(
     flow_context = FlowRunContext.get()
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
-    flow_run, activity = flow_context.flow_run, Activity()
+    assert isinstance(flow_context.client, PrefectClient)  # the flow is async
+    client, flow_run, activity = flow_context.client, flow_context.flow_run, Activity()
+    pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
@@ -117,8 +120,7 @@ async def execute(
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
         if flow_run.deployment_id is not None:
-            assert isinstance(flow_context.client, PrefectClient)
-            worker = WorkerProcess(flow_context.client, flow_run, activity)
+            worker = WorkerProcess(client, flow_run, activity, pace)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -126,8 +128,11 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    execution = _Execution(plan, workflow, flow_context, given, session, activity, worker)
-    client, session.pace = execution.client, execution.pace
+    session.pace = pace
+    journal = Journal(flow_context.result_store, flow_run.id)
+    execution = _Execution(
+        plan, workflow, client, flow_run.id, journal, given, session, activity, pace, worker
+    )
     drawing = asyncio.ensure_future(execution.draw(flow_run))
     with (
         worker or nullcontext(),
@@ -141,42 +146,35 @@ async def execute(
     if not await artifacts.publish(client, flow_run, workflow_id, outcome):
         stop_retrying(client)
     if is_alone:
-        await execution.pace.told()  # this process may end with the flow run
+        await pace.told()  # this process may end with the flow run
     return _state(outcome)
 
 
-class _Execution:
-    """One walk through a workflow."""
+def _open() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
-    def __init__(
-        self,
-        plan: Plan,
-        workflow: WorkflowPlan,
-        flow_context: FlowRunContext,
-        given: dict[str, Json],
-        session: Session,
-        activity: Activity,
-        worker: WorkerProcess | None,
-    ) -> None:
-        assert flow_context.flow_run is not None
-        assert isinstance(flow_context.client, PrefectClient)  # the flow is async
-        self.plan = plan
-        self.workflow = workflow
-        self.client = flow_context.client
-        self.run_id = flow_context.flow_run.id
-        self.journal = Journal(flow_context.result_store, self.run_id)
-        self.pace = Pace(engine.events_sent, partial(self.client.read_flow_run, self.run_id))
-        # A worker may have begun the run before, whatever the count that Prefect read says.
-        self.fresh = flow_context.flow_run.run_count <= 1 and worker is None
-        self.input: dict[str, Json] = given
-        self.session = session
-        self.activity, self.worker = activity, worker
-        self.blocks: dict[str, Json] = {}
-        self.started = time.monotonic()
-        self.states: dict[str, TaskState | None] = {}
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.failure: Failure | None = None  # the first that decided the status
+
+@dataclass
+class _Execution:
+    """One walk through a workflow. `failure` is the first that decided the status."""
+
+    plan: Plan
+    workflow: WorkflowPlan
+    client: PrefectClient
+    run_id: UUID
+    journal: Journal
+    input: dict[str, Json]
+    session: Session
+    activity: Activity
+    pace: Pace
+    worker: WorkerProcess | None
+    blocks: dict[str, Json] = field(default_factory=dict, init=False)
+    started: float = field(default_factory=time.monotonic, init=False)
+    states: dict[str, TaskState | None] = field(default_factory=dict, init=False)
+    gate: asyncio.Event = field(default_factory=_open, init=False)
+    failure: Failure | None = field(default=None, init=False)
 
     async def draw(self, flow_run: FlowRun) -> None:
         """Shows the plan, once. A run does not fail because its picture does."""
@@ -264,8 +262,7 @@ class _Execution:
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
         journal = self.journal
-        if not self.fresh:
-            await journal.load(step.id for step in self.workflow.steps)
+        await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -361,14 +358,9 @@ def _keys(scope: Scope) -> Iterator[str | None]:
 
 def _variables(value: Json) -> Iterator[str]:
     """The names of the environment that the templates of a value read."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _variables(item)
-    elif isinstance(value, str) and "{{" in value:
+    for _, text in texts(value):
         with suppress(TemplateError):
-            for read in parse(value).reads:
+            for read in parse(text).reads:
                 if read.segments[0] == "env" and len(read.segments) > 1:
                     yield str(read.segments[1])
 

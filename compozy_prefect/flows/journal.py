@@ -77,6 +77,14 @@ class Journal:
         """Notes that the run goes on in spite of how the step, or steps in it, ended."""
         await self.keep(f"{where}@passed", True)
 
+    def end(self, where: str) -> Json:
+        """How the step failed or was cancelled, as `note_end` was told; None without."""
+        return self._kept.get(f"{where}@end")
+
+    def note_end(self, where: str, end: Json) -> None:
+        """Notes how a step failed or was cancelled. Nobody relies on it before `pass_over`."""
+        self.note(f"{where}@end", end)
+
     def items(self) -> Iterable[tuple[str, Json]]:
         return self._kept.items()
 

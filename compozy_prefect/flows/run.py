@@ -6,17 +6,14 @@ signals. Both return when the server has everything about the run.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -25,27 +22,26 @@ import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.flow_engine import run_flow_async
-from prefect.settings import get_current_settings
 from prefect.states import Pending
 
 from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import (
-    CompozyError,
     InputInvalid,
     OutputInvalid,
     RunError,
-    ServerUnavailable,
     UsageError,
 )
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
-from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over, own_signals
+from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
+from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over
 from compozy_prefect.flows.execute import SESSION, Session
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
+from compozy_prefect.flows.interrupt import interruptible
+from compozy_prefect.flows.listeners import AlreadyBegun, Listeners
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
@@ -65,11 +61,6 @@ _log = logging.getLogger(__name__)
 
 SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
 TAG = "compozy"  # on every flow run that is started here
-INTERRUPTED = "interrupted"
-INTERRUPTED_CODE = 130  # exit code, design.md
-# Seconds in which a second signal says nothing new: a terminal signals the whole group, and a
-# parent in it, such as `make` or `timeout`, hands the signal on.
-SAME_WISH = 1.0
 _LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
@@ -176,17 +167,18 @@ async def carry(
     plan: Plan, workflow_id: str, open: Open, session: Session, origin: Origin
 ) -> RunResult:
     """Runs the flow run that `open` gives to its end, whoever began it."""
-    listeners = _Listeners(plan, session.services, origin)
+    services = session.services
+    listeners = Listeners(partial(run, plan, services=services, origin=origin), services)
     session.start = listeners.start
     watched = Watched(session.observer)
     started = time.monotonic()
-    api_url = _api_url()
+    server = api_url()
     token = SESSION.set(session)
     opened: Opened | None = None
     with ExitStack() as held:
         try:
             async with AsyncExitStack() as stack:
-                client = await _client(stack, api_url)
+                client = await client_of(stack, server)
                 opened = await open(client, held)
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
@@ -197,7 +189,7 @@ async def carry(
                 outcome = _outcome_of(state, opened.input)
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:
-            lost = _unavailable(api_url, fault)
+            lost = unavailable(server, fault)
             if opened is None:
                 raise lost from None
             outcome = Outcome(FAILED, opened.input, None, Failure(str(lost), SERVER_LOST))
@@ -254,47 +246,6 @@ def run_sync(
     )
 
 
-def interruptible(work: Callable[[Cancellation], Awaitable[RunResult]]) -> RunResult:
-    """Runs `work` in an event loop of its own.
-
-    The first Ctrl-C or SIGTERM cancels the run, which then has the status CANCELED; another, a
-    moment later, ends the process at once.
-    """
-    cancellation = Cancellation()
-    first = 0.0
-
-    async def main() -> RunResult:
-        loop = asyncio.get_running_loop()
-
-        def interrupt() -> None:
-            nonlocal first
-            if cancellation.reason is None:
-                first = time.monotonic()
-                cancellation.request(INTERRUPTED)
-            elif time.monotonic() - first > SAME_WISH:
-                sys.stderr.write(
-                    "interrupted again; Prefect may go on to show the run as running\n"
-                )
-                sys.stderr.flush()
-                os._exit(INTERRUPTED_CODE)
-
-        with own_signals(), _handled(loop, interrupt):
-            return await work(cancellation)
-
-    return asyncio.run(main())
-
-
-def ui_url(flow_run: FlowRun) -> str:
-    """Where the Prefect UI shows a run."""
-    return f"{ui_base()}/runs/flow-run/{flow_run.id}"
-
-
-def ui_base() -> str:
-    """The URL of the Prefect UI: its own, or the API's without `/api`."""
-    base = str(get_current_settings().ui_url or "") or _api_url().removesuffix("/api")
-    return base.rstrip("/")
-
-
 def _plain(input: Mapping[str, Json]) -> dict[str, Json]:
     """The input as JSON: a caller in Python may hand over dates and tuples."""
     try:
@@ -314,114 +265,6 @@ def _rather_than_none() -> Iterator[None]:
         yield
     except OSError as fault:
         _log.warning("this run cannot be resumed: %s", fault)
-
-
-class AlreadyBegun(UsageError):
-    """There is a run with this key already."""
-
-    def __init__(self, execution: str, key: str) -> None:
-        super().__init__(f"execution {execution} has begun already")
-        self.execution, self.key = execution, key
-
-
-class _Listeners:
-    """The runs that the signals of a run start: independent of it, in the same process (§3.9)."""
-
-    def __init__(self, plan: Plan, services: Services, origin: Origin) -> None:
-        self._plan, self._services, self._origin = plan, services, origin
-        # Outside of the flow run, so that what is started here is no part of it.
-        self._context = copy_context()
-        self._runs: set[asyncio.Task[None]] = set()
-
-    async def start(self, workflow_id: str, payload: dict[str, Json], key: str) -> None:
-        """Returns when Prefect has the run, which can be resumed then. One `key`, one run.
-
-        A run that was started before, by a process that died with it, is carried on.
-        """
-        begun = _Begun()
-        body = self._run(workflow_id, payload, key, begun)
-        context = self._context.copy()
-        task = asyncio.get_running_loop().create_task(body, context=context)
-        self._runs.add(task)
-        task.add_done_callback(begun.set)
-        await begun.wait()
-
-    async def _run(
-        self, workflow_id: str, payload: dict[str, Json], key: str, begun: Observer
-    ) -> None:
-        plan, services, origin = self._plan, self._services, self._origin
-        try:
-            try:
-                await run(
-                    plan,
-                    workflow_id,
-                    payload,
-                    services=services,
-                    observer=begun,
-                    origin=origin,
-                    key=key,
-                )
-            except AlreadyBegun as known:
-                await self._carry_on(known, begun)
-        except CompozyError as fault:
-            _log.warning("the signal did not start '%s': %s", workflow_id, fault)
-
-    async def _carry_on(self, known: AlreadyBegun, begun: Observer) -> None:
-        from compozy_prefect.flows.resume import is_over, resume
-
-        executions = Executions.here()
-        id = known.execution
-        record = executions.find(id) or executions.adopt(known.key, id)
-        if record is None or executions.holder(id) is not None or await is_over(id):
-            return
-        await resume(record, executions.plan_of(record), services=self._services, observer=begun)
-
-    async def ended(self) -> None:
-        while self._runs:
-            done, self._runs = self._runs, set()
-            await asyncio.gather(*done)
-
-
-class _Begun:
-    """An observer that waits until a run has begun."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self, _: object) -> None:
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
-
-    def run_started(self, execution_id: str, ui_url: str) -> None:
-        self._event.set()
-
-    def step_started(self, *_: object) -> None: ...
-
-    def step_finished(self, *_: object) -> None: ...
-
-    def run_finished(self, *_: object) -> None: ...
-
-
-async def _client(stack: AsyncExitStack, api_url: str) -> PrefectClient:
-    """The one client of the run, which Prefect's engine finds and shares."""
-    try:
-        return (await stack.enter_async_context(AsyncClientContext.get_or_create())).client
-    except RuntimeError as fault:
-        # Prefect's own sentence, when nothing listens or the server is of another version.
-        raise _unavailable(api_url, fault) from None
-
-
-@asynccontextmanager
-async def reached() -> AsyncIterator[PrefectClient]:
-    """A client of the server that is configured. Raises ServerUnavailable, also later on."""
-    api_url = _api_url()
-    try:
-        async with AsyncExitStack() as stack:
-            yield await _client(stack, api_url)
-    except (httpx.TransportError, PrefectHTTPStatusError) as fault:
-        raise _unavailable(api_url, fault) from None
 
 
 async def _created(
@@ -469,43 +312,3 @@ def _outcome_of(state: State[Any], checked: Json) -> Outcome:
     if state.is_cancelled() or state.is_cancelling():
         return Outcome(CANCELED, checked, None, Failure(message, CANCELED_CODE))
     return Outcome(FAILED, checked, None, Failure(message, RunError.code))
-
-
-def _api_url() -> str:
-    url = get_current_settings().api.url
-    if not url:
-        raise ServerUnavailable(
-            "no Prefect server is configured; run `compozy prefect start`, or set PREFECT_API_URL"
-        )
-    return url.rstrip("/")
-
-
-def _unavailable(api_url: str, fault: Exception) -> ServerUnavailable:
-    if isinstance(fault, PrefectHTTPStatusError):
-        reason = f"answered {fault.response.status_code}: {fault.response.text[:300]}"
-    elif isinstance(fault, RuntimeError) and not isinstance(fault.__cause__, httpx.TransportError):
-        reason = f"cannot be used: {fault}"
-    else:
-        reason = f"does not answer ({str(fault.__cause__ or fault) or type(fault).__name__})"
-    return ServerUnavailable(
-        f"the Prefect server at {api_url} {reason}; see whether it runs with "
-        "`compozy prefect status`, or change PREFECT_API_URL"
-    )
-
-
-@contextmanager
-def _handled(loop: asyncio.AbstractEventLoop, interrupt: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `interrupt`; what handled them before does so again afterwards."""
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous = signal.getsignal(number)
-        try:
-            loop.add_signal_handler(number, interrupt)
-        except (NotImplementedError, RuntimeError, ValueError):
-            continue  # Windows, or not the main thread
-        before[number] = previous
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

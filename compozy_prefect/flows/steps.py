@@ -80,10 +80,7 @@ class StepRunner:
                     last = number == step.retry.attempts
                     if last or not retryable(fault, step.retry.non_retryable):
                         log.error("%s", fault)
-                        row.failed(str(fault), timed_out=isinstance(fault, engine.StepTimeout))
-                        state = attempts.failed(fault)
-                        self.journal.note(f"{instance.where}@end", end_of(state))
-                        return state
+                        return self._failed(instance, attempts, fault, row)
                     pause = delays[number - 1]
                     log.warning(
                         "Attempt %d of %d failed: %s; the next one in %g s",
@@ -101,18 +98,25 @@ class StepRunner:
         except asyncio.CancelledError as stop:
             reason = self.cancellation.reason or str(stop) or "cancelled"
             row.cancelled(reason)
-            self.journal.note(f"{instance.where}@end", end_of(canceled(instance, reason)))
+            self.journal.note_end(instance.where, end_of(canceled(instance, reason)))
             raise
         except Exception as fault:  # of the engine: what the attempts raise was looked at
-            message = self.redactor.text("".join(format_exception(fault)))
-            log.error("%s", message)
-            row.failed(str(fault))
-            return attempts.failed(fault)
+            log.error("%s", self.redactor.text("".join(format_exception(fault))))
+            return self._failed(instance, attempts, fault, row)
         raise AssertionError("a step has at least one attempt")
+
+    def _failed(
+        self, instance: Instance, attempts: Attempts, fault: Exception, row: engine.Row
+    ) -> TaskState:
+        state = attempts.failed(fault)
+        assert state.error is not None
+        row.failed(state.error.message, timed_out=state.status == TIMED_OUT)
+        self.journal.note_end(instance.where, end_of(state))
+        return state
 
     def ended_before(self, instance: Instance, row: engine.Row) -> TaskState:
         """How a step that is passed over had ended."""
-        state = ended(instance, self.journal.get(f"{instance.where}@end"))
+        state = ended(instance, self.journal.end(instance.where))
         message = state.error.message if state.error else ""
         if state.status == CANCELED:
             row.cancelled(message)

@@ -309,7 +309,7 @@ class _Pausing:
 
 def _raised(instance: Instance, journal: Journal) -> Json:
     """Raises how a wait had ended that is passed over."""
-    state = ended(instance, journal.get(f"{instance.where}@end"))
+    state = ended(instance, journal.end(instance.where))
     assert state.error is not None
     raise RunError(state.error.message, code=state.error.code, details=state.error.details)
 

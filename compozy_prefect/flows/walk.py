@@ -20,11 +20,11 @@ from compozy_prefect.flows import engine
 from compozy_prefect.flows.attempts import Instance, canceled
 from compozy_prefect.flows.containers import container
 from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, evaluated
+from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
 from compozy_prefect.runtime.attempt import Opened, Scope
-from compozy_prefect.runtime.memory.operations import Operation
 from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState, plain
 from compozy_prefect.runtime.redaction import Redactor
 
@@ -228,32 +228,7 @@ class Walk:
         return Made({"signal_dispatched": True, "signal_id": name})
 
     async def _memory(self, instance: Instance, opened: Opened, row: engine.Row) -> Made:
-        step, scope, journal = instance.step, self.scope, self.runner.journal
-        kept = journal.get(instance.where)
-        if kept is not None:
-            return Made(kept)
-        call = step.memory
-        assert call is not None
-        memory = scope.workflow.memories[call.memory]
-        seen = scope.context.for_step(step, env=opened.env, given=opened.given)
-        key = templates.render_text(
-            call.key, seen, opened.environment, scope.at(step, "key_template"), scope.spans
-        )
-        payload = templates.render(
-            call.payload, seen, opened.environment, scope.at(step, "payload"), scope.spans
-        )
-        operation = Operation(
-            call,
-            memory,
-            scope.services.store(memory),
-            str(seen["project"]["name"]),
-            opened.environment.now,
-            f"{scope.context.execution_id}/{instance.where}",
-        )
-        kept = self.run.redactor.json(await operation.perform(key.strip(), payload))
-        await faults.point("memory.changed", instance.where)
-        await journal.keep(instance.where, kept)
-        return Made(kept)
+        return Made(await remember(self, instance, opened))
 
     async def _wait(self, instance: Instance, opened: Opened, row: engine.Row) -> Made:
         row.waiting(f"waits for `{instance.step.wait.signal}`" if instance.step.wait else "")

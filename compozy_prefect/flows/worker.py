@@ -26,6 +26,7 @@ from prefect.utilities.engine import propose_state
 
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.engine import hand_over
+from compozy_prefect.flows.pace import Pace
 
 _log = logging.getLogger(__name__)
 
@@ -137,8 +138,11 @@ class WorkerProcess:
     process does other things besides.
     """
 
-    def __init__(self, client: PrefectClient, flow_run: FlowRun, activity: Activity) -> None:
-        self._client, self._id, self._activity = client, flow_run.id, activity
+    def __init__(
+        self, client: PrefectClient, flow_run: FlowRun, activity: Activity, pace: Pace
+    ) -> None:
+        self._client, self._id = client, flow_run.id
+        self._activity, self._pace = activity, pace
         # The keys of the signals that are waited for, and until when, in seconds since 1970.
         self._waits: dict[str, float | None] = {}
         self._beats = Beats(flow_run.id, self._waits)
@@ -215,6 +219,7 @@ class WorkerProcess:
         An orderly end would tell the server that the steps which wait were cancelled.
         """
         self._beats.stop()
+        await self._pace.told()
         await hand_over()
         os._exit(0)
 

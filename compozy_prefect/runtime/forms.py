@@ -6,14 +6,15 @@ fields, and what it compares them with tells their types; where nothing tells, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse, parse_condition
 from compozy_prefect.expressions.nodes import Binary, Call, Key, Literal, Node, Path
 from compozy_prefect.expressions.reads import children
+from compozy_prefect.language.texts import Path as Keys
+from compozy_prefect.language.texts import texts
 
 _COMPARISONS = {"==", "!=", "<", "<=", ">", ">=", "eq", "ne", "lt", "le", "gt", "ge"}
 
@@ -23,7 +24,7 @@ def form(wait: StepPlan) -> Json:
     assert wait.wait is not None
     fields: dict[str, dict[str, Json]] = {}
     trees = [parse_condition(wait.wait.condition).body] if wait.wait.condition else []
-    trees += [_parsed(text) for text in (*_texts(wait.outputs), *_of_steps(wait.steps))]
+    trees += [_parsed(text) for _, text in (*texts(wait.outputs), *_of_steps(wait.steps))]
     for tree in trees:
         for node in tree:
             _read(node, fields)
@@ -85,18 +86,7 @@ def _parsed(text: str) -> tuple[Node, ...]:
         return ()
 
 
-def _of_steps(steps: tuple[StepPlan, ...]) -> Iterator[str]:
+def _of_steps(steps: tuple[StepPlan, ...]) -> Iterator[tuple[Keys, str]]:
     for step in steps:
-        yield from _texts([step.with_, step.outputs, step.env])
+        yield from texts([step.with_, step.outputs, step.env])
         yield from _of_steps(step.steps)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)

@@ -26,7 +26,8 @@ from prefect.states import Pending, Scheduled
 from compozy_prefect.compiler.plan import RetryPlan, ToolCall
 from compozy_prefect.flows import engine, execute
 from compozy_prefect.flows.build import build_flow
-from compozy_prefect.flows.run import SAME_WISH, run, run_sync
+from compozy_prefect.flows.interrupt import SAME_WISH
+from compozy_prefect.flows.run import run, run_sync
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
 from tests.support.plans import plan, step
