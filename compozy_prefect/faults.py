@@ -32,6 +32,7 @@ POINTS = {
     "route.chosen": "a router has chosen; that is not kept",
     "route.kept": "the choice of a router is kept; its branch has not begun",
     "branch.begun": "the flow run of a branch is Running; that is not kept",
+    "call.created": "a called workflow has a flow run; it has not begun",
     "wait.paused": "a run waits, Paused",
     "signal.taken": "a signal has been read; that is not kept",
     "signal.kept": "a signal is kept; the wait has not looked at it",

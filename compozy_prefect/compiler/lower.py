@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from compozy_prefect.compiler.builtins import builtin_plan
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
     attachments,
@@ -391,7 +392,7 @@ class _Workflow:
             assert given is not None
             assert not isinstance(given, Tool)
             name = given.id if isinstance(given, Selector) else given
-            return _keep(self._tools, ToolPlan(name, type="builtin"))
+            return _keep(self._tools, builtin_plan(name))
         default = ToolPlan(tool.id)
         made = ToolPlan(
             id=tool.id,

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
 import httpx
-from prefect import Flow, flow_engine
+from prefect import Flow, Task, flow_engine
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import FlowRunCreate
 from prefect.client.schemas.objects import (
@@ -58,8 +58,11 @@ async def create_flow_run(
     parameters: dict[str, Any],
     tags: list[str],
     key: str,
+    parent: UUID | None = None,
 ) -> tuple[FlowRun, bool]:
     """The flow run with this idempotency key, Pending, and whether it was created by this call.
+
+    `parent` is the task run that stands for it in another flow run.
 
     The client's own method takes no key: a request that it makes again, since the answer was lost,
     then makes another run.
@@ -71,6 +74,7 @@ async def create_flow_run(
         parameters=parameters,
         tags=tags,
         idempotency_key=key,
+        parent_task_run_id=parent,
         state=to_state_create(Pending()),
     )
     body = create.model_dump(mode="json", exclude_unset=True)
@@ -78,6 +82,21 @@ async def create_flow_run(
     flow_run = FlowRun.model_validate(answer.json())
     flow_run.parameters = parameters
     return flow_run, answer.status_code == httpx.codes.CREATED
+
+
+async def tracking_task_run(client: PrefectClient, flow_run: UUID, name: str, key: str) -> UUID:
+    """The task run that stands for an inner flow run, one for each key.
+
+    The server keeps its state in step with that of the inner flow run.
+    """
+    task: Task[[], None] = Task(_nothing, name=name)
+    run = await client.create_task_run(
+        task, flow_run, dynamic_key=key, id=row_id(flow_run, f"{key}@run"), name=name
+    )
+    return run.id
+
+
+def _nothing() -> None: ...
 
 
 class StepTimeout(TimeoutError):
@@ -90,11 +109,14 @@ class StepTimeout(TimeoutError):
 class Cancellation:
     """The wish to end one run early, and the reason, which its states then show.
 
-    Cancelling goes through asyncio: the coroutine handed to `guard` is cancelled.
+    Cancelling goes through asyncio: the coroutine handed to `guard` is cancelled. A run inside
+    another one, whose wish is `outer`, is also cancelled by whoever cancels the step that it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Cancellation | None = None) -> None:
         self.reason: str | None = None
+        self.is_from_outside = False
+        self._outer = outer
         self._body: asyncio.Future[Any] | None = None
 
     def request(self, reason: str) -> None:
@@ -112,7 +134,10 @@ class Cancellation:
         try:
             result: _T = await self._body
             return result
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as stop:
+            if self.reason is None and self._outer is not None:
+                self.reason = self._outer.reason or str(stop) or "cancelled"
+                self.is_from_outside = True
             if self.reason is None:
                 raise
             return None

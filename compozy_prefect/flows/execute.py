@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,9 +39,11 @@ from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.journal import Journal
-from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.nested import Nested
+from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
-from compozy_prefect.flows.signals import Sender, Start
+from compozy_prefect.flows.session import SESSION, Session
+from compozy_prefect.flows.signals import Sender
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
@@ -71,29 +72,6 @@ class WorkflowFailed(RunError):
     """What awaiting a flow of ours raises when its workflow failed."""
 
 
-@dataclass
-class Session:
-    """What `flows.run` gives to the flow runs it starts, and what it takes back.
-
-    That is the `outcome`, and the `pace` at which the server still hears of the run after its end.
-
-    `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
-    this process took over a run that another one had begun. A run that a worker started has no
-    session, and configures itself from the environment.
-    """
-
-    services: Services
-    observer: Observer | None = None
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    outcome: Outcome | None = None
-    start: Start | None = None
-    pace: Pace | None = None
-    claimed: datetime | None = None
-
-
-SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)
-
-
 async def execute(
     plan: Plan,
     workflow_id: str,
@@ -112,15 +90,17 @@ async def execute(
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
     assert isinstance(flow_context.client, PrefectClient)  # the flow is async
     client, flow_run, activity = flow_context.client, flow_context.flow_run, Activity()
-    pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
         session = Session(Services.from_environment(env_dir))
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
-        if flow_run.deployment_id is not None:
-            worker = WorkerProcess(client, flow_run, activity, pace)
+    if session.pace is None:
+        session.pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
+    pace = session.pace
+    if is_alone and flow_run.deployment_id is not None:
+        worker = WorkerProcess(client, flow_run, activity, pace)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -128,7 +108,6 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    session.pace = pace
     journal = Journal(flow_context.result_store, flow_run.id)
     execution = _Execution(
         plan, workflow, client, flow_run.id, journal, given, session, activity, pace, worker
@@ -195,7 +174,7 @@ class _Execution:
             redactor = Redactor([*_keys(scope), *secrets])
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
-            last = await walk.line(self.workflow.steps, self.workflow.start)
+            last = await walk.line(self.workflow.steps, self.session.first or self.workflow.start)
             self.failure = self._failed()
             output = self._output(scope, last.output if last else None)
         except RunError as fault:
@@ -257,7 +236,8 @@ class _Execution:
         context = RunContext(
             self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
         )
-        return Scope(self.workflow, self.plan.spans, context, self.session.services)
+        workflows = Nested(self.plan, self.client, self.run_id, self.session, self.gate)
+        return Scope(self.workflow, self.plan.spans, context, self.session.services, workflows)
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
@@ -277,7 +257,7 @@ class _Execution:
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
             wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
             send=Sender(self.plan, self.run_id, self.session.start, journal),
-            gate=self.gate,
+            gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
             states=self.states,
         )

@@ -6,7 +6,6 @@ signals. Both return when the server has everything about the run.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -21,33 +20,27 @@ from uuid import uuid4
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
-from prefect.flow_engine import run_flow_async
-from prefect.states import Pending
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectHTTPStatusError
 
 from compozy_prefect import faults
-from compozy_prefect.compiler import types
-from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
+from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import (
     InputInvalid,
     OutputInvalid,
-    RunError,
-    UsageError,
 )
-from compozy_prefect.flows.build import build_flow, run_name, workflow_of
+from compozy_prefect.flows import flow_runs
+from compozy_prefect.flows.build import workflow_of
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
-from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over
-from compozy_prefect.flows.execute import SESSION, Session
+from compozy_prefect.flows.engine import Cancellation, hand_over
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.interrupt import interruptible
 from compozy_prefect.flows.listeners import AlreadyBegun, Listeners
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.session import SESSION, Session
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import (
-    CANCELED,
-    CANCELED_CODE,
     FAILED,
     SUCCESS,
     Failure,
@@ -60,8 +53,6 @@ from compozy_prefect.runtime.services import Services
 _log = logging.getLogger(__name__)
 
 SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
-TAG = "compozy"  # on every flow run that is started here
-_LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +119,7 @@ async def run(
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
     checked = check_input(workflow, given)
-    if len(json.dumps(given).encode()) > _LARGEST_INPUT:
-        raise UsageError(
-            f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
-            "with a run; give large data by reference, as a path or a URL"
-        )
+    flow_runs.check_size(given)
 
     async def create(client: PrefectClient, held: ExitStack) -> Opened:
         announced = Record(
@@ -149,7 +136,9 @@ async def run(
         executions = Executions.here()
         with _rather_than_none():
             executions.announce(announced, plan)
-        flow, flow_run, new = await _created(client, plan, workflow, given, checked, announced.id)
+        flow, flow_run, new = await flow_runs.create(
+            client, plan, workflow, given, checked, announced.id
+        )
         if key and not new:
             raise AlreadyBegun(str(flow_run.id), announced.id)
         await faults.point("run.created")
@@ -182,11 +171,11 @@ async def carry(
                 opened = await open(client, held)
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
-                    state = await _finished(opened.flow, opened.flow_run)
+                    state = await flow_runs.finish(opened.flow, opened.flow_run)
                 finally:
                     if session.pace is not None:
                         await session.pace.told()
-                outcome = _outcome_of(state, opened.input)
+                outcome = flow_runs.outcome_of(state, opened.input)
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:
             lost = unavailable(server, fault)
@@ -265,50 +254,3 @@ def _rather_than_none() -> Iterator[None]:
         yield
     except OSError as fault:
         _log.warning("this run cannot be resumed: %s", fault)
-
-
-async def _created(
-    client: PrefectClient,
-    plan: Plan,
-    workflow: WorkflowPlan,
-    given: dict[str, Json],
-    checked: dict[str, Json],
-    key: str,
-) -> tuple[Flow[..., Any], FlowRun, bool]:
-    """The flow, a flow run of it on the server, and whether it is a new one.
-
-    Created here, with its name and its whole input, the run needs no renaming, and keeps the keys
-    that the schema allows without listing them.
-    """
-    flow = build_flow(plan, workflow.id)
-    flow.flow_run_name = None
-    stored = given
-    if types.single(workflow.input_schema):
-        stored = {types.parameters(workflow.input_schema)[0].name: given}
-    name = run_name(workflow.id, checked)
-    flow_run, new = await create_flow_run(
-        client, flow, name=name, parameters=stored, tags=[TAG], key=key
-    )
-    return flow, flow_run, new
-
-
-async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
-    """Runs the flow run to its final state."""
-    names = flow.parameters.properties
-    parameters = {name: value for name, value in flow_run.parameters.items() if name in names}
-    try:
-        state = await run_flow_async(
-            flow, flow_run=flow_run, parameters=parameters, return_type="state"
-        )
-    except TerminationSignal:
-        return flow_run.state or Pending()
-    assert isinstance(state, State)
-    return state
-
-
-def _outcome_of(state: State[Any], checked: Json) -> Outcome:
-    """The outcome of a run whose body did not get to say it."""
-    message = state.message or f"the run ended in state {state.name}"
-    if state.is_cancelled() or state.is_cancelling():
-        return Outcome(CANCELED, checked, None, Failure(message, CANCELED_CODE))
-    return Outcome(FAILED, checked, None, Failure(message, RunError.code))

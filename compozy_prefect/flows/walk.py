@@ -63,7 +63,7 @@ class Run:
     """What all lists of steps of one execution share.
 
     `states` holds how the steps ended by their path, in the order in which they began, and
-    `instances` what they were at their last visit. No step begins while `gate` is not set.
+    `instances` what they were at their last visit. No step begins while one of `gates` is not set.
     """
 
     watched: Watched
@@ -73,7 +73,7 @@ class Run:
     branch: Branch
     wait: Waiter
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
-    gate: asyncio.Event
+    gates: tuple[asyncio.Event, ...]
     progress: Progress
     states: dict[str, TaskState | None] = field(default_factory=dict)
     visits: dict[str, int] = field(default_factory=dict)
@@ -164,7 +164,8 @@ class Walk:
         steps of its list that it comes after.
         """
         run = self.run
-        await run.gate.wait()
+        for gate in run.gates:
+            await gate.wait()
         path = self.prefix + (id or step.id)
         run.visits[path] = visit = run.visits.get(path, 0) + 1
         where = path if visit == 1 else f"{path}#{visit}"

@@ -25,7 +25,7 @@ from compozy_prefect.compiler.plan import (
 )
 from compozy_prefect.errors import InputInvalid, OutputInvalid, RunError
 from compozy_prefect.expressions import Environment
-from compozy_prefect.runtime import agents, schemas, templates, tools
+from compozy_prefect.runtime import agents, builtins, schemas, templates, tools
 from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import plain
@@ -44,6 +44,7 @@ class Scope:
     spans: templates.Spans
     context: RunContext
     services: Services
+    workflows: builtins.Workflows | None = None  # for tools that call workflows
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""
@@ -112,6 +113,7 @@ class Attempt:
         self._step = step
         self._given = given
         self._under: dict[str, Json] = {}
+        self._usage: Usage | None = None
 
     async def run(self) -> Performed:
         """Raises RunError, and whatever an executor did not foresee."""
@@ -120,10 +122,11 @@ class Attempt:
         if opened is None:
             return Performed(None, SKIPPED)
         env, environment, given = opened.env, opened.environment, opened.given
-        action = usage = None
+        action = None
         if step.agent is not None:
             action, answer = await self._ask(step.agent, env, environment, given)
-            raw, usage = answer.output, answer.usage
+            raw = answer.output
+            self._spend(answer.usage)
         elif step.tool is not None:
             tool = self._scope.workflow.tools[step.tool.tool]
             raw = await self._use(tool, env, environment, given)
@@ -133,7 +136,10 @@ class Attempt:
             # What a container lays below is no part of what the task says (design.md).
             raw = {key: value for key, value in given.items() if key not in self._under}
         output = self.close(opened, plain(raw), action=action)
-        return Performed(given, output, usage)
+        return Performed(given, output, self._usage)
+
+    def _spend(self, usage: Usage) -> None:
+        self._usage = usage if self._usage is None else self._usage + usage
 
     def open(self) -> Opened | None:
         """The rendered and checked `with`; None when the condition says to skip the task."""
@@ -304,10 +310,18 @@ class Attempt:
             replace(tool, with_=defaults, env=dict(env)),
             given if input is None else input,
             config=config,
+            builtin=partial(self._builtin, tool.id),
             key=self._key_of_call,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
         )
+
+    async def _builtin(self, id: str, given: dict[str, Any]) -> Json:
+        workflows = self._scope.workflows
+        assert workflows is not None
+        result = await builtins.call(id, given, workflows, self._key_of_call)
+        self._spend(result.usage)
+        return result.raw
 
     def _layer(
         self,

@@ -1,15 +1,17 @@
 """A tool and its input → the tool's result, validated on both sides (language.md §6.1).
 
-In this version HTTP tools run; the others answer through a mocks file only.
+In this version HTTP tools and those of `compiler.builtins` run; the others answer through a mocks
+file only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from compozy_prefect.compiler.builtins import BUILTINS
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
@@ -23,6 +25,7 @@ async def call(
     input: dict[str, Any],
     *,
     config: Callable[[], dict[str, Any]] | None = None,
+    builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
     key: str = "",
     mocks: Mocks | None = None,
     offline: bool = False,
@@ -30,9 +33,10 @@ async def call(
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's, when it is needed; `key` names the call, also when it is made again. Raises
-    InputInvalid and OutputInvalid with the violations in the details, and ToolFailed: what the
-    mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
+    renders the tool's, when it is needed, and `builtin` runs a built-in one. `key` names the call,
+    also when it is made again. Raises InputInvalid and OutputInvalid with the violations in the
+    details, and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the
+    tool (`TOOL_NOT_FOUND`).
     """
     given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
     wrong = schemas.violations(given, tool.input_schema)
@@ -49,6 +53,8 @@ async def call(
 
         rendered = config() if config is not None else tool.config
         raw = await http.call(replace(tool, config=rendered), tool.config, given, key)
+    elif tool.id in BUILTINS and builtin is not None:
+        raw = await builtin(given)
     else:
         raise _absent(tool, offline)
     result = as_object(raw)
