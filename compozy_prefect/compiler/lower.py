@@ -24,6 +24,7 @@ from compozy_prefect.compiler.definitions import (
     values,
     written,
 )
+from compozy_prefect.compiler.models import given_or, loop_plan, model_plan
 from compozy_prefect.compiler.needs import waits_of
 from compozy_prefect.compiler.places import called_tools, of_tool, places
 from compozy_prefect.compiler.plan import (
@@ -37,7 +38,6 @@ from compozy_prefect.compiler.plan import (
     MemoryCall,
     MemoryPlan,
     MemoryUse,
-    ModelPlan,
     Plan,
     Position,
     ProjectPlan,
@@ -60,7 +60,6 @@ from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Selector
 from compozy_prefect.language.models.mcp import McpReference
 from compozy_prefect.language.models.memory import MemoryReferences
-from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import (
     BasicTask,
     CollectionTask,
@@ -263,12 +262,12 @@ class _Workflow:
         assert model is not None
         made = AgentPlan(
             id=task.id,
-            model=self._model(model),
+            model=model_plan(self._config, model, self._secrets),
             instructions="",
             tools=tuple(self._tool_key(tool) for tool in task.tools),
             mcps=self._servers(task.mcps),
             memory=self._uses(task.memory),
-            max_iterations=task.max_iterations or 0,
+            loop=loop_plan(self._config, model, task.max_iterations),
         )
         return _keep(self._agents, made)
 
@@ -313,6 +312,7 @@ class _Workflow:
             coefficient=default.coefficient if coefficient is None else coefficient,
             maximum=default.maximum if maximum is None else maximum,
             non_retryable=tuple(_first(given, "non_retryable_error_types") or ()),
+            given=bool(given) or retries is not None,
         )
 
     def _agent(self, agent: Agent) -> str:
@@ -327,7 +327,7 @@ class _Workflow:
         assert model is not None
         return AgentPlan(
             id=agent.id,
-            model=self._model(model),
+            model=model_plan(self._config, model, self._secrets),
             instructions=agent.instructions,
             actions={
                 action.id: ActionPlan(
@@ -347,43 +347,10 @@ class _Workflow:
             tools=tuple(self._tool_key(tool) for tool in agent.tools),
             mcps=self._servers(agent.mcps),
             memory=self._uses(agent.memory),
-            max_iterations=agent.max_iterations or 0,
+            loop=loop_plan(self._config, model, agent.max_iterations),
             attachments=attachments(agent),
             knowledge=written(agent, "knowledge"),
         )
-
-    def _model(self, model: Model) -> ModelPlan:
-        attempts = _given(model.retry_attempts, self._config["llm.retry_attempts"])
-        iterations = self._config.setting("llm.max_tool_iterations")
-        if not model.max_tool_iterations and iterations.origin.where != "default":
-            turns = iterations.value
-        else:
-            turns = model.max_tool_iterations or 0  # 0 is for the tool loop to say
-        api_key = model.api_key or ""
-        if api_key and "{{" not in api_key:
-            api_key = self._hidden(model, api_key)
-        return ModelPlan(
-            provider=model.provider,
-            model=model.model,
-            api_key=api_key,
-            api_url=model.api_url or model.base_url or "",
-            organization=model.organization or "",
-            params=plain(model.parameters()),
-            timeout=_given(model.timeout, self._config["llm.provider_timeout"]),
-            retry_attempts=max(1, attempts),  # none at all is one: the first
-            context_window=model.context_window or 0,
-            max_tool_iterations=turns,
-            rate_limit=values(model.rate_limit),
-        )
-
-    def _hidden(self, model: Model, api_key: str) -> str:
-        """A template that reads the key from a variable of the run's environment."""
-        number = 1
-        while True:
-            name = f"COMPOZY_{model.provider.upper()}_API_KEY_{number}"
-            if self._secrets.setdefault(name, api_key) == api_key:
-                return f"{{{{ .env.{name} }}}}"
-            number += 1
 
     def _tool_key(self, given: str | Selector | Tool | None) -> str:
         """The key under which the plan holds a tool: its id, numbered if two differ."""
@@ -404,7 +371,7 @@ class _Workflow:
             env=dict(tool.env),
             input_schema=self._schema(tool.input),
             output_schema=self._schema(tool.output),
-            timeout=_given(tool.timeout, self._config["runtime.tool_execution_timeout"]),
+            timeout=given_or(tool.timeout, self._config["runtime.tool_execution_timeout"]),
         )
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]
@@ -479,10 +446,6 @@ def _first(policies: Iterable[RetryPolicy], name: str) -> Any:
             if value is not None:
                 return value
     return None
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 def _is_builtin(given: object) -> bool:

@@ -35,6 +35,7 @@ class RetryPlan:
     coefficient: float = 2.0
     maximum: float = 60.0
     non_retryable: tuple[str, ...] = ()
+    given: bool = False  # whether the project says so, or it is the default
 
     def delays(self) -> list[float]:
         """The pause before each re-attempt: `min(initial * coefficient**k, maximum)`."""
@@ -59,7 +60,6 @@ class ModelPlan:
     timeout: float = 300.0
     retry_attempts: int = 3
     context_window: int = 0
-    max_tool_iterations: int = 0
     rate_limit: dict[str, Json] = field(default_factory=dict)
 
 
@@ -92,11 +92,29 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
+class LoopPlan:
+    """The bounds of one talk with a model (service.md §8.1); 0 is none.
+
+    `turns` are answers that call tools, `parallel` the calls of one answer that run at a time.
+    `errors` of one tool in a row, or the same call with the same result `repeats` times in a row,
+    end the talk; so do `stalls` turns that are the same. `calls` of one tool, by its id or `""` for
+    all. `corrections` are questions again after an answer that breaks its schema.
+    """
+
+    turns: int = 100
+    parallel: int = 10
+    errors: int = 10
+    repeats: int = 3
+    stalls: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
+    corrections: int = 2
+
+
+@dataclass(frozen=True)
 class AgentPlan:
     """An agent (language.md §4.1). `instructions` is a template.
 
-    `tools` and `mcps` are keys of `WorkflowPlan.tools` and `.mcps`; `max_iterations` 0 is the
-    default of the tool loop.
+    `tools` and `mcps` are keys of `WorkflowPlan.tools` and `.mcps`.
     """
 
     id: str
@@ -109,7 +127,7 @@ class AgentPlan:
     tools: tuple[str, ...] = ()
     mcps: tuple[str, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
-    max_iterations: int = 0
+    loop: LoopPlan = LoopPlan()
     attachments: tuple[Json, ...] = ()
     knowledge: Json = None
 

@@ -50,7 +50,6 @@ from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.outcome import (
@@ -63,6 +62,7 @@ from compozy_prefect.runtime.outcome import (
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
 
 WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
@@ -241,16 +241,16 @@ class _Execution:
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
-        journal = self.journal
+        journal, watched = self.journal, Watched(self.session.observer)
         await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
-                flow_run, redactor, journal, log, cancellation, self.pace, self.activity
+                flow_run, redactor, journal, log, cancellation, self.pace, self.activity, watched
             )
 
         run = Run(
-            watched=Watched(self.session.observer),
+            watched=watched,
             cancellation=cancellation,
             redactor=redactor,
             log=log,

@@ -24,9 +24,9 @@ from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
-from compozy_prefect.runtime.attempt import Opened, Scope
 from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState, plain
 from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.scope import Opened, Scope
 
 
 class Ended(NamedTuple):

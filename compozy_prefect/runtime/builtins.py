@@ -16,6 +16,7 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError, ToolFailed
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import SUCCESS, Failure, Outcome
+from compozy_prefect.runtime.together import together
 
 
 class Ran(NamedTuple):
@@ -57,9 +58,7 @@ async def call(tool: str, given: Mapping[str, Any], workflows: Workflows, key: s
             except RunError as fault:
                 return _Call(str(asked["workflow_id"]), error=Failure.of(fault))
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(n, asked)) for n, asked in enumerate(given["workflows"])]
-    calls = [task.result() for task in tasks]
+    calls = await together(one(n, asked) for n, asked in enumerate(given["workflows"]))
     succeeded = sum(call.error is None for call in calls)
     raw = {
         "results": [call.to_json() for call in calls],

@@ -136,9 +136,8 @@ async def test_a_bad_answer_is_re_prompted_over_the_wire(model_server):
             schema=SCHEMA,
         ),
         LiteLLMClient(),
-        structured_output_retries=2,
     )
-    assert (out.output, out.calls) == ({"a": 1}, 3)
+    assert (out.output, out.usage.calls) == ({"a": 1}, 3)
     assert out.usage.prompt_tokens == 30
     assert len(model_server.requests[2].body["messages"]) == 6
 
