@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +45,9 @@ def run(
     input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
     mocks: Path | None = None,
+    record: Path | None = None,
+    replay: Path | None = None,
+    replay_loose: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     detach: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -64,6 +67,12 @@ def run(
         Answer agents without a network, with made-up data of the right shape.
     mocks
         A YAML file with the answers of agents and tools.
+    record
+        Write every call of a model or a tool and its answer to this file, without secrets.
+    replay
+        Answer models and tools from such a file; a call that it does not hold is an error.
+    replay_loose
+        Give such a call the next answer of its agent and action, or its tool.
     json
         Print the whole result: status, output, tasks, usage.
     detach
@@ -71,16 +80,19 @@ def run(
     """
     given = _input(input or [], input_file)
     if detach:
-        return _detached(path, workflow, given, offline, mocks)
+        files = {"--mocks": mocks, "--record": record, "--replay": replay}
+        flags = {"--offline": offline, "--replay-loose": replay_loose}
+        return _detached(path, workflow, given, files, flags)
     project = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags)
     if not SETTINGS.quiet:
         print_diagnostics(project.warnings, project.sources)
     workflow_id = project.only_workflow(workflow)
     answers = _answers(project, mocks)
+    from compozy_prefect.flows import local
+
+    cassette = local.cassette(record, replay, loose=replay_loose)
     _say_what_is_offline(project, workflow_id, answers, offline)
     _say_what_is_misspelt(project, workflow_id, given)
-
-    from compozy_prefect.flows import local
 
     logging.raiseExceptions = False  # a server that is gone is our sentence to say, not its log's
     result = local.run(
@@ -89,6 +101,7 @@ def run(
         input=given,
         offline=offline,
         mocks=answers,
+        cassette=cassette,
         env_file=SETTINGS.env_file,
         observer=Progress(),
         notify=note,
@@ -248,14 +261,19 @@ class Progress:
 
 
 def _detached(
-    path: Path, workflow: str | None, given: dict[str, Any], offline: bool, mocks: Path | None
+    path: Path,
+    workflow: str | None,
+    given: dict[str, Any],
+    files: Mapping[str, Path | None],
+    flags: Mapping[str, bool],
 ) -> int:
     """Starts the same run in a process of its own, and waits until it knows its id."""
     command = [sys.executable, "-m", "compozy_prefect", "run", os.fspath(path), "--quiet", "--json"]
     command += ["--input-file", "-"]
     command += ["--workflow", workflow] if workflow else []
-    command += ["--offline"] if offline else []
-    command += ["--mocks", os.fspath(mocks)] if mocks else []
+    command += [flag for flag, on in flags.items() if on]
+    for option, file in files.items():
+        command += [option, os.fspath(file)] if file else []
     command += ["--env-file", os.fspath(SETTINGS.env_file)] if SETTINGS.env_file else []
     with _log() as (log, name):
         reader, writer = os.pipe()

@@ -171,7 +171,10 @@ class _Execution:
             self.input = check_input(self.workflow, self.input)
             secrets = await self._load_blocks()
             scope = self._scope()
-            redactor = Redactor([*_keys(scope), *secrets])
+            redactor = Redactor(hidden := [*_keys(scope), *secrets])
+            if self.session.services.cassette is not None:
+                self.session.services.cassette.hide(hidden)
+                self.session.services.cassette.stands_for(str(self.run_id))
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
             last = await walk.line(self.workflow.steps, self.session.first or self.workflow.start)

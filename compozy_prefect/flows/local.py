@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.observer import Observer
     from compozy_prefect.flows.run import RunResult
     from compozy_prefect.flows.server import Server
+    from compozy_prefect.runtime.cassette import Cassette
     from compozy_prefect.runtime.services import Services
 
 Notify = Callable[[str], None]
@@ -39,6 +40,7 @@ def run(
     input: Mapping[str, Any] | None = None,
     offline: bool = False,
     mocks: Mocks | Mapping[str, Any] | Path | str | None = None,
+    cassette: Cassette | None = None,
     env_file: Path | None = None,
     observer: Observer | None = None,
     notify: Notify | None = None,
@@ -47,7 +49,8 @@ def run(
 
     `project` is a compiled project or the path of one; `workflow` may be left out when there is
     only one. `offline` answers agents without a network, `mocks` (a file or a mapping) answer
-    instead of the agents and tools they name. `notify` gets a sentence about what takes time.
+    instead of the agents and tools they name, and a `cassette` (see `cassette()`) is recorded or
+    answers. `notify` gets a sentence about what takes time.
 
     A workflow that fails gives a result whose `status` says so. Raises ProjectInvalid,
     InputInvalid, MissingKey and UsageError before anything starts, ServerUnavailable when there
@@ -60,8 +63,9 @@ def run(
     plan = project.plan.workflows[workflow_id]
     env = {**os.environ, **project.env}
     given = dict(input or {})
-    refuse(plan, given, env, offline=offline, mocks=answers)
-    services = connect(plan, env, offline=offline, mocks=answers, notify=notify)
+    replays = cassette is not None and cassette.replays
+    refuse(plan, given, env, offline=offline or replays, mocks=answers)
+    services = connect(plan, env, offline=offline, mocks=answers, cassette=cassette, notify=notify)
 
     from compozy_prefect.flows.run import run_sync
 
@@ -107,7 +111,8 @@ def resume(
     offline = offline or record.offline
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
-    services = connect(workflow, env, offline=offline, mocks=answers, notify=notify)
+    tape = cassette(None, record.cassette, loose=record.loose)
+    services = connect(workflow, env, offline=offline, mocks=answers, cassette=tape, notify=notify)
 
     from compozy_prefect.flows.resume import resume_sync
 
@@ -197,13 +202,15 @@ def connect(
     *,
     offline: bool,
     mocks: Mocks | None,
+    cassette: Cassette | None = None,
     notify: Notify | None = None,
 ) -> Services:
     """Finds or starts a Prefect server for this process, and makes the services of a run.
 
     Prefect reads its settings when it is imported, so this comes before its first import.
     """
-    if not offline and any(
+    replays = cassette is not None and cassette.replays
+    if not (offline or replays) and any(
         _asks_provider(workflow, step, mocks) for step in workflow.all_steps.values()
     ):
         from compozy_prefect.runtime.llm.providers import warm
@@ -212,7 +219,7 @@ def connect(
     reach(notify)
     from compozy_prefect.runtime.services import Services
 
-    return Services.create(offline=offline, mocks=mocks, env=env)
+    return Services.create(offline=offline, mocks=mocks, env=env, cassette=cassette)
 
 
 def reach(notify: Notify | None = None) -> Server:
@@ -260,6 +267,21 @@ def _one_certificate(environ: Mapping[str, str]) -> Path:
         partial.write_text(first, "utf-8")
         partial.replace(file)
     return file
+
+
+def cassette(
+    record: Path | str | None, replay: Path | str | None, *, loose: bool = False
+) -> Cassette | None:
+    """The cassette that is to be recorded, or replayed; None for neither. Raises UsageError."""
+    from compozy_prefect.runtime.cassette import Cassette
+
+    if record and replay:
+        raise UsageError("--record and --replay exclude each other")
+    if loose and not replay:
+        raise UsageError("--replay-loose says how --replay answers, which is not there")
+    if record:
+        return Cassette.record(record)
+    return Cassette.replay(replay, strict=not loose) if replay else None
 
 
 def _mocks(given: Mocks | Mapping[str, Any] | Path | str | None) -> Mocks | None:

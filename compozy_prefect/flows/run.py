@@ -121,6 +121,8 @@ async def run(
     checked = check_input(workflow, given)
     flow_runs.check_size(given)
 
+    tape = services.cassette
+
     async def create(client: PrefectClient, held: ExitStack) -> Opened:
         announced = Record(
             key or str(uuid4()),
@@ -128,6 +130,8 @@ async def run(
             plan.hash,
             offline=services.offline,
             mocks=services.mocks.data if services.mocks else None,
+            cassette=_absolute(tape.path) if tape is not None and tape.replays else None,
+            loose=tape is not None and not tape.is_strict,
             root=_absolute(origin.root),
             env_file=_absolute(origin.env_file),
             keys_in_files=origin.keys_in_files,

@@ -11,13 +11,13 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import Json, LoopPlan, ModelPlan
-from compozy_prefect.errors import BudgetExceeded, OutputInvalid, RunError
+from compozy_prefect.errors import BudgetExceeded, NotRecorded, OutputInvalid, RunError
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
 from compozy_prefect.runtime.calls import Called, Calls, Nowhere, Unwatched, Watch
@@ -29,6 +29,7 @@ from compozy_prefect.runtime.llm.client import (
     ToolOffer,
     Usage,
 )
+from compozy_prefect.runtime.llm.questions import answer_from, answer_to, question
 from compozy_prefect.runtime.redaction import redact
 from compozy_prefect.runtime.together import together
 
@@ -164,23 +165,23 @@ class _Talk:
         """The next answer: the one that is kept, if the question is the same."""
         self._turn += 1
         key = f"turn-{self._turn}"
-        question = self._request.question(self._messages)
-        asked, started = _fingerprint(question), time.monotonic()
+        asking = self._request.question(self._messages)
+        asked, started = _fingerprint(asking), time.monotonic()
         kept = self._calls.get(key) if self._replays else None
-        self._watch.began(key, "model", question.model.model)
+        self._watch.began(key, "model", asking.model.model)
         if kept is not None and kept["asked"] == asked:
-            reply = _from_json(kept["answer"])
+            reply = answer_from(kept["answer"])
             self._told(key, "model", reply.model, started, reply.usage, again=True)
             return reply
         self._replays = False
         try:
             chunks = self._watch.chunk if self._watch.streams else None
-            reply = await self._client.complete(question, on_chunk=chunks)
+            reply = await self._client.complete(asking, on_chunk=chunks)
         except BaseException as fault:
-            self._told(key, "model", question.model.model, started, error=str(fault) or "cancelled")
+            self._told(key, "model", asking.model.model, started, error=str(fault) or "cancelled")
             raise
         self._told(key, "model", reply.model, started, reply.usage)
-        record = {"asked": asked, "answer": _to_json(reply)}
+        record = {"asked": asked, "answer": answer_to(reply)}
         if reply.calls:
             await self._calls.keep(key, record)
         else:
@@ -233,6 +234,8 @@ class _Talk:
         error = ""
         try:
             result = _shortened(json.dumps(await self._called(key, call), ensure_ascii=False))
+        except (NotRecorded, BudgetExceeded):
+            raise
         except RunError as fault:
             error = fault.message
             told = {"code": fault.code, "message": redact(fault.message, limit=_SAID)}
@@ -324,33 +327,9 @@ def _shortened(text: str) -> str:
     return f"{begin}\n[cut off: {len(data)} bytes, of which {LARGEST_RESULT} are shown]"
 
 
-def _fingerprint(question: ModelRequest) -> str:
+def _fingerprint(asked: ModelRequest) -> str:
     """What an answer belongs to: the same question, of the same model."""
-    model = replace(question.model, api_key="")
-    whole = [
-        [model.provider, model.model, model.api_url, model.params],
-        list(question.messages),
-        [[offer.name, offer.description, offer.schema] for offer in question.tools],
-        question.schema,
-    ]
-    return hashlib.sha256(canonical(whole)).hexdigest()
-
-
-def _to_json(reply: ModelAnswer) -> dict[str, Json]:
-    usage = reply.usage
-    return {
-        "text": reply.text,
-        "calls": [[call.id, call.name, call.arguments] for call in reply.calls],
-        "finish": reply.finish,
-        "model": reply.model,
-        "usage": usage.to_json() | {"calls": usage.calls},
-    }
-
-
-def _from_json(data: Mapping[str, Any]) -> ModelAnswer:
-    calls = tuple(ToolCall(id, name, arguments) for id, name, arguments in data["calls"])
-    usage = Usage.from_json(data["usage"])
-    return ModelAnswer(data["text"], usage, data["model"], calls, data["finish"])
+    return hashlib.sha256(canonical(question(asked))).hexdigest()
 
 
 def _reported(output: Json, schema: Json | None) -> list[str]:

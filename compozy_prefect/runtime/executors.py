@@ -98,6 +98,7 @@ class Executors:
             key=self.key + call,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
+            cassette=scope.services.cassette,
         )
 
     async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:

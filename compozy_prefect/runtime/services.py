@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compozy_prefect.compiler.plan import MemoryPlan
 from compozy_prefect.errors import RunError
+from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import ModelClient
 from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
 from compozy_prefect.runtime.mocks import MockedClient, Mocks
@@ -36,6 +37,7 @@ class Services:
     offline: bool = False
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     now: Callable[[], datetime] = _now
+    cassette: Cassette | None = None
     in_memory: Store = IN_PROCESS
 
     @classmethod
@@ -46,17 +48,27 @@ class Services:
         mocks: Mocks | None = None,
         env: Mapping[str, str] | None = None,
         client: ModelClient | None = None,
+        cassette: Cassette | None = None,
     ) -> Services:
         """Services with the usual parts.
+
+        A `cassette` answers instead of models and tools, or hears what they answer.
 
         `env` is the process environment unless given. `client` replaces the provider (or, with
         `offline`, the offline model); mocks stand before it.
         """
-        if client is None:
+        replays = cassette is not None and cassette.replays
+        if client is None and not replays:
             client = _client(offline)
+        if cassette is not None:
+            client = TapedClient(cassette, client)
+        assert client is not None
         if mocks is not None:
             client = MockedClient(mocks, client)
-        return cls(client, mocks, offline, dict(os.environ if env is None else env))
+        environ = dict(os.environ if env is None else env)
+        if cassette is None:
+            return cls(client, mocks, offline, environ)
+        return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
 
     @classmethod
     def from_environment(cls, env_dir: Path | None = None) -> Services:
@@ -89,7 +101,8 @@ class Services:
     def asks_a_provider(self, agent: str, action: str) -> bool:
         """Whether this action of an agent would be answered by a provider, which needs a key."""
         mocked = self.mocks is not None and self.mocks.has_agent(agent, action)
-        return not self.offline and not mocked
+        replayed = self.cassette is not None and self.cassette.replays
+        return not self.offline and not mocked and not replayed
 
 
 def _client(offline: bool) -> ModelClient:
