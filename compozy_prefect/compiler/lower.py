@@ -24,7 +24,7 @@ from compozy_prefect.compiler.definitions import (
     values,
     written,
 )
-from compozy_prefect.compiler.models import given_or, loop_plan, model_plan
+from compozy_prefect.compiler.models import budget_plan, given_or, loop_plan, model_plan
 from compozy_prefect.compiler.needs import waits_of
 from compozy_prefect.compiler.places import called_tools, of_tool, places
 from compozy_prefect.compiler.plan import (
@@ -38,6 +38,7 @@ from compozy_prefect.compiler.plan import (
     MemoryCall,
     MemoryPlan,
     MemoryUse,
+    ModelPlan,
     Plan,
     Position,
     ProjectPlan,
@@ -60,6 +61,7 @@ from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Selector
 from compozy_prefect.language.models.mcp import McpReference
 from compozy_prefect.language.models.memory import MemoryReferences
+from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.task import (
     BasicTask,
     CollectionTask,
@@ -107,7 +109,8 @@ def lower(project: Project) -> Lowered:
             loaded.project.version,
             loaded.project.description.strip(),
             runtime_plan(loaded.project.runtime, loaded.config),
-            written(loaded.project, "knowledge"),
+            budget=budget_plan(loaded.project.config.budget if loaded.project.config else None),
+            knowledge=written(loaded.project, "knowledge"),
         ),
         workflows=workflows,
         spans=spans,
@@ -155,6 +158,7 @@ class _Workflow:
             schedule=schedule_plan(workflow.schedule),
             knowledge=written(workflow, "knowledge"),
             recover_on_error=self._recovers(),
+            budget=budget_plan(workflow.config.budget if workflow.config else None),
             start=self._tree.sequence.start,
             steps=steps,
             outputs=plain(workflow.outputs),
@@ -205,6 +209,7 @@ class _Workflow:
             final=task.final and step.role == "route",
             needs=tuple(sorted(one.id for one in self._waits.get(step, ()))),
             steps=tuple(self._step(one) for one in step.steps),
+            budget=budget_plan(task.budget or (task.config.budget if task.config else None)),
             attachments=attachments(task),
             knowledge=written(task, "knowledge"),
         )
@@ -262,7 +267,7 @@ class _Workflow:
         assert model is not None
         made = AgentPlan(
             id=task.id,
-            model=model_plan(self._config, model, self._secrets),
+            model=self._model(model),
             instructions="",
             tools=tuple(self._tool_key(tool) for tool in task.tools),
             mcps=self._servers(task.mcps),
@@ -327,7 +332,7 @@ class _Workflow:
         assert model is not None
         return AgentPlan(
             id=agent.id,
-            model=model_plan(self._config, model, self._secrets),
+            model=self._model(model),
             instructions=agent.instructions,
             actions={
                 action.id: ActionPlan(
@@ -348,9 +353,13 @@ class _Workflow:
             mcps=self._servers(agent.mcps),
             memory=self._uses(agent.memory),
             loop=loop_plan(self._config, model, agent.max_iterations),
+            budget=budget_plan(agent.budget),
             attachments=attachments(agent),
             knowledge=written(agent, "knowledge"),
         )
+
+    def _model(self, model: Model) -> ModelPlan:
+        return model_plan(self._config, model, self._secrets, self._scope.model_named)
 
     def _tool_key(self, given: str | Selector | Tool | None) -> str:
         """The key under which the plan holds a tool: its id, numbered if two differ."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from compozy_prefect.compiler.definitions import plain, values
-from compozy_prefect.compiler.plan import LoopPlan, ModelPlan
+from compozy_prefect.compiler.plan import BudgetPlan, LoopPlan, ModelPlan
 from compozy_prefect.language.config import Config
+from compozy_prefect.language.models.budget import Budget
 from compozy_prefect.language.models.model import Model
 
 
-def model_plan(config: Config, model: Model, secrets: dict[str, str]) -> ModelPlan:
-    """The model; a key that is written out goes to `secrets`, under the variable that is read."""
+def model_plan(
+    config: Config,
+    model: Model,
+    secrets: dict[str, str],
+    named: Callable[[str], Model | None] | None = None,
+) -> ModelPlan:
+    """The model; a key that is written out goes to `secrets`, under the variable that is read.
+
+    `named` finds its fallbacks; without it the model has none.
+    """
+    others = [named(name) for name in model.fallbacks] if named is not None else []
     attempts = given_or(model.retry_attempts, config["llm.retry_attempts"])
     api_key = model.api_key or ""
     if api_key and "{{" not in api_key:
@@ -27,7 +38,18 @@ def model_plan(config: Config, model: Model, secrets: dict[str, str]) -> ModelPl
         retry_attempts=max(1, attempts),  # none at all is one: the first
         context_window=model.context_window or 0,
         rate_limit=values(model.rate_limit),
+        price=values(model.price),
+        fallbacks=tuple(
+            model_plan(config, other, secrets) for other in others if other is not None
+        ),
+        routing=model.routing if others else "priority",
     )
+
+
+def budget_plan(given: Budget | None) -> BudgetPlan | None:
+    if given is None:
+        return None
+    return BudgetPlan(given.usd or 0.0, given.tokens or 0, given.calls or 0, given.seconds or 0.0)
 
 
 def loop_plan(config: Config, model: Model, iterations: int | None) -> LoopPlan:

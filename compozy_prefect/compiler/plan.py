@@ -49,7 +49,11 @@ class RetryPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty."""
+    """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty.
+
+    `price` is in US dollars for a million tokens: `input`, `output`, `cached_input`. `fallbacks`
+    are asked when this model fails, and have none themselves; `routing` says who is asked first.
+    """
 
     provider: str
     model: str
@@ -61,6 +65,19 @@ class ModelPlan:
     retry_attempts: int = 3
     context_window: int = 0
     rate_limit: dict[str, Json] = field(default_factory=dict)
+    price: dict[str, float] = field(default_factory=dict)
+    fallbacks: tuple[ModelPlan, ...] = ()
+    routing: str = "priority"
+
+
+@dataclass(frozen=True)
+class BudgetPlan:
+    """What models may take; 0 is no limit. `seconds` run from the first call."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +145,7 @@ class AgentPlan:
     mcps: tuple[str, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
     loop: LoopPlan = LoopPlan()
+    budget: BudgetPlan | None = None
     attachments: tuple[Json, ...] = ()
     knowledge: Json = None
 
@@ -347,6 +365,7 @@ class StepPlan:
     wait: WaitPlan | None = None
     signal: SignalPlan | None = None
     memory: MemoryCall | None = None
+    budget: BudgetPlan | None = None
     attachments: tuple[Json, ...] = ()
     knowledge: Json = None
 
@@ -401,6 +420,7 @@ class WorkflowPlan:
     schedule: SchedulePlan | None = None
     knowledge: Json = None
     recover_on_error: bool = False
+    budget: BudgetPlan | None = None
     start: str = ""
     steps: tuple[StepPlan, ...] = ()
     outputs: Json = None
@@ -453,6 +473,7 @@ class ProjectPlan:
     version: str = ""
     description: str = ""
     runtime: RuntimePlan = RuntimePlan()
+    budget: BudgetPlan | None = None  # of each run
     knowledge: Json = None
 
 

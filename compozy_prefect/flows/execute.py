@@ -39,6 +39,7 @@ from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.limits import SharedLimits
 from compozy_prefect.flows.nested import Nested
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
@@ -50,6 +51,7 @@ from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
+from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.outcome import (
@@ -93,11 +95,13 @@ async def execute(
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
-        session = Session(Services.from_environment(env_dir))
+        session = Session(Services.from_environment(env_dir, SharedLimits()))
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
     if session.pace is None:
         session.pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
+    if session.budgets is None:
+        session.budgets = Budgets(plan.project.budget)
     pace = session.pace
     if is_alone and flow_run.deployment_id is not None:
         worker = WorkerProcess(client, flow_run, activity, pace)
@@ -240,7 +244,9 @@ class _Execution:
             self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
         )
         workflows = Nested(self.plan, self.client, self.run_id, self.session, self.gate)
-        return Scope(self.workflow, self.plan.spans, context, self.session.services, workflows)
+        services, budgets = self.session.services, self.session.budgets
+        assert budgets is not None
+        return Scope(self.workflow, self.plan.spans, context, services, workflows, budgets)
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()

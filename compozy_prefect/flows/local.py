@@ -217,9 +217,12 @@ def connect(
 
         warm()  # three seconds of imports, beside those of Prefect
     reach(notify)
+    from compozy_prefect.flows.limits import SharedLimits
     from compozy_prefect.runtime.services import Services
 
-    return Services.create(offline=offline, mocks=mocks, env=env, cassette=cassette)
+    return Services.create(
+        offline=offline, mocks=mocks, env=env, cassette=cassette, shared=SharedLimits()
+    )
 
 
 def reach(notify: Notify | None = None) -> Server:

@@ -61,6 +61,7 @@ class Nested:
             first=first,
             depth=self.session.depth + 1,
             gates=(*self.session.gates, self.gate),
+            budgets=self.session.budgets,
         )
         parent = await tracking_task_run(self.client, self.flow_run, workflow_id, key)
         flow, flow_run, new = await flow_runs.create(

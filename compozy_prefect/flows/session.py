@@ -11,6 +11,7 @@ from compozy_prefect.flows.engine import Cancellation
 from compozy_prefect.flows.observer import Observer
 from compozy_prefect.flows.pace import Pace
 from compozy_prefect.flows.signals import Start
+from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.outcome import Outcome
 from compozy_prefect.runtime.services import Services
 
@@ -24,7 +25,8 @@ class Session:
     hears of the run, also after its end; the flow run sets it where it is not given.
 
     A workflow that another one calls (`flows.nested`) begins with the step `first`, stands `depth`
-    calls deep, and begins no step while one of the `gates` around it is not set.
+    calls deep, spends of the `budgets` of the run, and begins no step while one of the `gates`
+    around it is not set.
 
     A run that a worker started has no session, and configures itself from the environment.
     """
@@ -39,6 +41,7 @@ class Session:
     first: str = ""
     depth: int = 0
     gates: tuple[asyncio.Event, ...] = ()
+    budgets: Budgets | None = None
 
 
 SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)

@@ -20,8 +20,10 @@ from compozy_prefect.compiler.plan import Json, LoopPlan, ModelPlan
 from compozy_prefect.errors import BudgetExceeded, NotRecorded, OutputInvalid, RunError
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
+from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Called, Calls, Nowhere, Unwatched, Watch
 from compozy_prefect.runtime.llm.client import (
+    Candidate,
     ModelAnswer,
     ModelClient,
     ModelRequest,
@@ -62,6 +64,7 @@ class AgentRequest:
     loop: LoopPlan = field(default_factory=LoopPlan)
     history: tuple[dict[str, Any], ...] = ()
     content: tuple[dict[str, Any], ...] = ()
+    others: tuple[Candidate, ...] = ()
 
     def messages(self) -> list[dict[str, Any]]:
         """What the model is asked first, in the form of OpenAI's chat completions."""
@@ -86,6 +89,7 @@ class AgentRequest:
             schema=self.schema,
             json_mode=self.json_mode,
             tools=self.tools,
+            others=self.others,
         )
 
 
@@ -105,17 +109,17 @@ async def answer(
     use: Use | None = None,
     calls: Calls | None = None,
     watch: Watch | None = None,
-    spend: Callable[[Usage], None] | None = None,
+    meter: Meter | None = None,
 ) -> AgentAnswer:
     """Talks with the agent until its answer is one.
 
     `use` calls a tool that the request offers, `calls` has what an earlier process was told and
-    keeps what this one is, and `spend` hears of the usage of each call as soon as it is paid, also
-    of a talk that fails. Raises OutputInvalid when the last correction did not help either, with
-    `violations` in the details; BudgetExceeded when a bound of the talk is reached; MissingKey and
-    ModelFailed from the client.
+    keeps what this one is, and `meter` allows each call, and hears what it took as soon as it is
+    paid, also of a talk that fails. Raises OutputInvalid when the last correction did not help
+    either, with `violations` in the details; BudgetExceeded when a bound of the talk or a budget
+    is reached; MissingKey and ModelFailed from the client.
     """
-    talk = _Talk(request, client, use, calls or Nowhere(), watch or Unwatched(), spend)
+    talk = _Talk(request, client, use, calls or Nowhere(), watch or Unwatched(), meter)
     return await talk.run()
 
 
@@ -127,10 +131,10 @@ class _Talk:
         use: Use | None,
         calls: Calls,
         watch: Watch,
-        spend: Callable[[Usage], None] | None,
+        meter: Meter | None,
     ) -> None:
         self._request, self._client, self._use = request, client, use
-        self._calls, self._watch, self._spend = calls, watch, spend
+        self._calls, self._watch, self._meter = calls, watch, meter
         self._messages = request.messages()
         self._usage = Usage()
         self._turn = 0
@@ -175,6 +179,8 @@ class _Talk:
             return reply
         self._replays = False
         try:
+            if self._meter is not None:
+                self._meter.allow()
             chunks = self._watch.chunk if self._watch.streams else None
             reply = await self._client.complete(asking, on_chunk=chunks)
         except BaseException as fault:
@@ -201,8 +207,8 @@ class _Talk:
     ) -> None:
         if usage is not None:
             self._usage += usage
-            if self._spend is not None:
-                self._spend(usage)
+            if self._meter is not None:
+                self._meter.add(usage)
         seconds = time.monotonic() - started
         self._watch.ended(Called(key, kind, name, seconds, usage or Usage(), error, again))
 

@@ -13,6 +13,7 @@ from typing import Any
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import OutputInvalid
 from compozy_prefect.runtime import templates, tools
+from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Nowhere, Unwatched, Watch
 from compozy_prefect.runtime.executors import Executors
 from compozy_prefect.runtime.llm.client import Usage
@@ -62,6 +63,8 @@ class Attempt:
         self.input: Json = None
         self.usage: Usage | None = None
         self._key_of_call = f"{scope.context.execution_id}/{where or step.path}"
+        budgets = scope.budgets_of(step, where or step.path)
+        self._meter = Meter(step.id, budgets, self._spend)
         self._calls, self._watch = calls or Nowhere(), watch or Unwatched()
         self._scope = scope
         self._step = step
@@ -76,7 +79,7 @@ class Attempt:
             return Performed(None, SKIPPED)
         given, action = opened.given, None
         executors = Executors(
-            self._scope, step, opened, self._key_of_call, self._spend, self._calls, self._watch
+            self._scope, step, opened, self._key_of_call, self._meter, self._calls, self._watch
         )
         if step.agent is not None:
             action, answer = await executors.ask(step.agent)

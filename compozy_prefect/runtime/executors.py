@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,8 +11,8 @@ from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, p
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, builtins, prompts, templates, tools
+from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Watch
-from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.scope import Opened, Scope
 
 
@@ -24,7 +24,7 @@ class Executors:
     step: StepPlan
     opened: Opened
     key: str
-    spend: Callable[[Usage], None]
+    meter: Meter
     calls: Calls
     watch: Watch
 
@@ -43,7 +43,7 @@ class Executors:
             use=use,
             calls=self.calls,
             watch=self.watch,
-            spend=self.spend,
+            meter=self.meter,
         )
         return asked.request.action, answer
 
@@ -105,5 +105,5 @@ class Executors:
         workflows = self.scope.workflows
         assert workflows is not None
         result = await builtins.call(id, given, workflows, key)
-        self.spend(result.usage)
+        self.meter.spend(result.usage)  # its own budgets have counted it
         return result.raw

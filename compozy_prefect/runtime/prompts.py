@@ -19,11 +19,11 @@ from compozy_prefect.compiler.plan import (
     StepPlan,
     pointer,
 )
-from compozy_prefect.errors import RunError
+from compozy_prefect.errors import MissingKey, RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, templates, tools
 from compozy_prefect.runtime.context import Context
-from compozy_prefect.runtime.llm.client import ToolOffer
+from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
 from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.scope import Opened, Scope, valid
 
@@ -77,19 +77,18 @@ async def asked(
     if call.prompt:
         own = await rendering.prompt(call.prompt, scope.at(step, "agent", "prompt"))
         prompts.append(f"Additional context:\n{own}" if prompts else own)
-    key = None
+    key, others = None, list[Candidate]()
     if scope.services.asks_a_provider(agent.id, name):
-        key = rendering.key(agent.model, at)
+        key = rendering.key(agent.model, at + "/model")
+        others = [
+            rendering.candidate(other, f"{at}/model/fallbacks/{number}")
+            for number, other in enumerate(agent.model.fallbacks)
+        ]
     request = agents.AgentRequest(
         agent=agent.id,
         action=name,
         step=step.path,
-        model=replace(
-            agent.model,
-            api_key="",
-            api_url=rendering.text(agent.model.api_url, at + "/model/api_url"),
-            organization=rendering.text(agent.model.organization, at + "/model/organization"),
-        ),
+        model=rendering.model(agent.model, at + "/model"),
         api_key=key,
         instructions=await rendering.prompt(agent.instructions, at + "/instructions"),
         prompt="\n\n".join(prompts),
@@ -98,6 +97,7 @@ async def asked(
         json_mode=action.json_mode or agent.json_mode,
         tools=tuple(_offer(scope, tool) for tool in agent.tools),
         loop=agent.loop,
+        others=tuple(others),
     )
     return Asked(request, env, environment)
 
@@ -144,11 +144,28 @@ class _Rendering:
                     needed.tool, needed.method, needed.given, self._env, self._environment
                 )
 
+    def model(self, model: ModelPlan, at: str) -> ModelPlan:
+        """The model without templates, and without its key."""
+        return replace(
+            model,
+            api_key="",
+            api_url=self.text(model.api_url, at + "/api_url"),
+            organization=self.text(model.organization, at + "/organization"),
+            fallbacks=(),
+        )
+
+    def candidate(self, model: ModelPlan, at: str) -> Candidate:
+        """A model that may answer instead; one without a key is no reason to fail."""
+        try:
+            return Candidate(self.model(model, at), self.key(model, at))
+        except MissingKey as fault:
+            return Candidate(self.model(model, at), None, fault.message)
+
     def key(self, model: ModelPlan, at: str) -> str | None:
         """The provider's key, looked up for the call and kept nowhere. Raises MissingKey."""
         from compozy_prefect.runtime.llm.keys import resolve_key
 
-        rendered = self.text(model.api_key, at + "/model/api_key")
+        rendered = self.text(model.api_key, at + "/api_key")
         return resolve_key(model, rendered or None, self._environment.env)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compozy_prefect.compiler.plan import Json, StepPlan, WorkflowPlan, pointer
 from compozy_prefect.errors import InputInvalid, RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import builtins, schemas, templates
+from compozy_prefect.runtime.budgets import Budget, Budgets
 from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.services import Services
 
@@ -23,10 +24,15 @@ class Scope:
     context: RunContext
     services: Services
     workflows: builtins.Workflows | None = None  # for tools that call workflows
+    budgets: Budgets = field(default_factory=Budgets)
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""
         return pointer("workflows", self.workflow.id, *self.workflow.pointers[step.path], *keys)
+
+    def budgets_of(self, step: StepPlan, where: str) -> tuple[Budget, ...]:
+        """What the models of a step may take, at its place in the run."""
+        return self.budgets.of(self.context.execution_id, self.workflow, step, where)
 
     def environment(self, env: Mapping[str, str]) -> Environment:
         """What template functions see; its clock stands still for one attempt (§11.6, `now`)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compozy_prefect.compiler.plan import MemoryPlan
 from compozy_prefect.errors import RunError
@@ -17,6 +18,9 @@ from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import ModelClient
 from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
 from compozy_prefect.runtime.mocks import MockedClient, Mocks
+
+if TYPE_CHECKING:
+    from compozy_prefect.runtime.llm.limits import Shared
 
 
 def _now() -> datetime:
@@ -49,17 +53,19 @@ class Services:
         env: Mapping[str, str] | None = None,
         client: ModelClient | None = None,
         cassette: Cassette | None = None,
+        shared: Shared | None = None,
     ) -> Services:
         """Services with the usual parts.
 
-        A `cassette` answers instead of models and tools, or hears what they answer.
+        A `cassette` answers instead of models and tools, or hears what they answer. `shared` holds
+        the limits of models that other processes keep to as well.
 
         `env` is the process environment unless given. `client` replaces the provider (or, with
         `offline`, the offline model); mocks stand before it.
         """
         replays = cassette is not None and cassette.replays
         if client is None and not replays:
-            client = _client(offline)
+            client = _client(offline, shared)
         if cassette is not None:
             client = TapedClient(cassette, client)
         assert client is not None
@@ -71,7 +77,9 @@ class Services:
         return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
 
     @classmethod
-    def from_environment(cls, env_dir: Path | None = None) -> Services:
+    def from_environment(
+        cls, env_dir: Path | None = None, shared: Shared | None = None
+    ) -> Services:
         """Services of a deployed run, which a worker started and no command line configured.
 
         `COMPOZY_OFFLINE=1` answers agents offline, `COMPOZY_MOCKS` names a mocks file; the `.env`
@@ -85,6 +93,7 @@ class Services:
             offline=env.get("COMPOZY_OFFLINE", "").strip().lower() in ("1", "true", "yes"),
             mocks=Mocks.from_file(path) if path else None,
             env=env,
+            shared=shared,
         )
 
     def store(self, memory: MemoryPlan) -> Store:
@@ -105,15 +114,17 @@ class Services:
         return not self.offline and not mocked and not replayed
 
 
-def _client(offline: bool) -> ModelClient:
+def _client(offline: bool, shared: Shared | None) -> ModelClient:
     # Imported late: LiteLLM takes seconds, and a run with neither agents nor a network none.
     if offline:
         from compozy_prefect.runtime.llm.offline import OfflineClient
 
         return OfflineClient()
+    from compozy_prefect.runtime.llm.failover import Failover
+    from compozy_prefect.runtime.llm.limits import Limited
     from compozy_prefect.runtime.llm.providers import LiteLLMClient
 
-    return LiteLLMClient()
+    return Failover(Limited(LiteLLMClient(), shared))
 
 
 def _dotenv(path: Path) -> dict[str, str]:

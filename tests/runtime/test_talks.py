@@ -12,6 +12,7 @@ import pytest
 from compozy_prefect.compiler.plan import LoopPlan, ModelPlan
 from compozy_prefect.errors import BudgetExceeded, ToolFailed
 from compozy_prefect.runtime.agents import LARGEST_RESULT, AgentRequest, answer
+from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Called
 from compozy_prefect.runtime.llm.client import (
     ModelAnswer,
@@ -128,7 +129,7 @@ class Seen:
 async def test_tools_are_called_until_the_model_is_done():
     model = Scripted(wants(("search", {"q": "a"}), ("note", {})), says("found"))
     used, seen, spent = Used(), Seen(), []
-    out = await answer(ASK, model, use=used, watch=seen, spend=spent.append)
+    out = await answer(ASK, model, use=used, watch=seen, meter=Meter("s", (), spent.append))
     assert (out.output, out.usage) == ({"response": "found"}, Usage(20, 10, 0.5, 2))
     assert sum(spent, Usage()) == out.usage
     assert used.made == [("search", {"q": "a"}, "turn-1/1"), ("note", {}, "turn-1/2")]
@@ -207,7 +208,7 @@ ALWAYS = {"q": "a"}
 async def test_bounds(loop, failures, said, turns):
     model, used, spent = Scripted(wants(("search", ALWAYS))), Used(*failures), []
     with pytest.raises(BudgetExceeded, match=said) as raised:
-        await answer(replace(ASK, loop=loop), model, use=used, spend=spent.append)
+        await answer(replace(ASK, loop=loop), model, use=used, meter=Meter("s", (), spent.append))
     assert len(model.requests) == turns == len(spent)
     assert raised.value.code == "BUDGET_EXCEEDED"
     assert raised.value.details["tools"]["search"] == len(used.made)

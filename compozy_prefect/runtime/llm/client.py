@@ -50,6 +50,15 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """Another model that may answer, with its key. `error` says why it cannot be asked."""
+
+    model: ModelPlan = field(repr=False)
+    api_key: str | None = field(repr=False)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """What an agent asks. Nothing in it is a template any more.
 
@@ -57,7 +66,8 @@ class ModelRequest:
     assistant may hold `tool_calls`, and role `tool` answers one by its `tool_call_id`. `input` is
     the effective input of the action, `schema` the JSON Schema that the answer has to fit (None:
     any words will do), `step` the path of the asking step. `tool_choice` is `auto`, `none`,
-    `required`, or the name of the tool that has to be called. `api_key` is kept out of `repr`.
+    `required`, or the name of the tool that has to be called. `others` may answer when the model
+    does not (`failover.py`). `api_key` is kept out of `repr`.
     """
 
     agent: str
@@ -71,6 +81,7 @@ class ModelRequest:
     json_mode: bool = False
     tools: tuple[ToolOffer, ...] = ()
     tool_choice: str = "auto"
+    others: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

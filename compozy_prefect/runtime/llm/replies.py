@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from compozy_prefect.runtime.llm.client import (
     Usage,
 )
 from compozy_prefect.runtime.llm.faults import Fault
+from compozy_prefect.runtime.llm.prices import given_price
 
 _FINISHES = ("stop", "length", "tool_calls", "content_filter")
 
@@ -139,15 +140,17 @@ def _finish(reason: str, calls: tuple[ToolCall, ...]) -> Finish:
 
 def _usage(litellm: Any, request: ModelRequest, parts: _Parts) -> Usage:
     usage = parts.usage
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    return Usage(
-        prompt,
-        completion,
-        _cost(litellm, request, parts),
+    taken = Usage(
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+        None,
         1,
         _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens"),
         _count(getattr(usage, "completion_tokens_details", None), "reasoning_tokens"),
     )
+    given = given_price(request.model)
+    cost = _cost(litellm, request, parts) if given is None else given.of(taken)
+    return replace(taken, cost_usd=cost)
 
 
 def _count(numbers: Any, name: str) -> int:
