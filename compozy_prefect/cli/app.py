@@ -64,6 +64,7 @@ _COMMANDS = {
     "plan": ("project:plan", "Print the plan: all that a run needs, as canonical JSON."),
     "graph": ("graph:graph", "Draw the workflows of a project."),
     "run": ("run:run", "Run a workflow as a Prefect flow and print its output."),
+    "prompt": ("prompt:prompt", "Print what a task would ask its model, unsent."),
     "runs": ("executions:runs", "List the latest executions."),
     "show": ("executions:show", "Tell the story of an execution."),
     "pause": ("executions:pause", "Hold an execution before its next step."),

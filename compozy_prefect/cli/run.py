@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # How a detached run tells its parent who it is: the number of an open file descriptor.
 _ANNOUNCE = "COMPOZY_ANNOUNCE_FD"
 _DETACH_SECONDS = 180.0
+_TAIL = 400  # characters of an answer that are kept to be shown
 
 
 def run(
@@ -78,7 +80,7 @@ def run(
     detach
         Leave the run to a background process and print its id.
     """
-    given = _input(input or [], input_file)
+    given = input_of(input or [], input_file)
     if detach:
         files = {"--mocks": mocks, "--record": record, "--replay": replay}
         flags = {"--offline": offline, "--replay-loose": replay_loose}
@@ -87,7 +89,7 @@ def run(
     if not SETTINGS.quiet:
         print_diagnostics(project.warnings, project.sources)
     workflow_id = project.only_workflow(workflow)
-    answers = _answers(project, mocks)
+    answers = answers_of(project, mocks)
     from compozy_prefect.flows import local
 
     cassette = local.cassette(record, replay, loose=replay_loose)
@@ -124,7 +126,7 @@ def finish(result: RunResult, json: bool) -> int:
     return DONE
 
 
-def _answers(project: CompiledProject, path: Path | None) -> Mocks | None:
+def answers_of(project: CompiledProject, path: Path | None) -> Mocks | None:
     if path is None:
         return None
     from compozy_prefect.runtime.mocks import Mocks
@@ -182,7 +184,7 @@ def _list(names: list[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _input(pairs: list[str], file: Path | None) -> dict[str, Any]:
+def input_of(pairs: list[str], file: Path | None) -> dict[str, Any]:
     """The input of the run. Raises UsageError for what is no `key=value`."""
     out: dict[str, Any] = {}
     if file is not None:
@@ -227,11 +229,15 @@ def _refuse(name: str) -> Any:
 
 
 class Progress:
-    """A line for each step on a terminal; elsewhere only the address of the run."""
+    """A line for each step on a terminal; elsewhere only the address of the run.
+
+    While a step is under way its line shows the last words of the answer that is coming in.
+    """
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty() and not SETTINGS.quiet
+        self.streams = self._shown = sys.stderr.isatty() and not SETTINGS.quiet
         self._colour = colour(sys.stderr)
+        self._said: dict[str, str] = {}
 
     def run_started(self, execution_id: str, ui_url: str) -> None:
         note(f"run {execution_id}\n{ui_url}")
@@ -244,9 +250,18 @@ class Progress:
         if self._shown:
             print(f"  … {step.id}", end="\r", file=sys.stderr, flush=True)
 
+    def step_said(self, step: StepPlan, text: str | None) -> None:
+        said = "" if text is None else self._said.get(step.path, "") + text
+        self._said[step.path] = said = said[-_TAIL:]
+        words = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+        width = max(shutil.get_terminal_size().columns - len(step.id) - 8, 10)
+        tail = words if len(words) <= width else f"…{words[1 - width :]}"
+        print(f"\x1b[2K  … {step.id}  {tail}", end="\r", file=sys.stderr, flush=True)
+
     def step_finished(
         self, step: StepPlan, status: str, seconds: float, error: Failure | None
     ) -> None:
+        self._said.pop(step.path, None)
         if not self._shown:
             return
         good = status == "SUCCESS"

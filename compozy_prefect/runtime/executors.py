@@ -30,8 +30,7 @@ class Executors:
 
     async def ask(self, call: AgentCall) -> tuple[str, agents.AgentAnswer]:
         """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
-        scope = self.scope
-        asked = await prompts.asked(scope, self.step, call, self.opened, self._method)
+        scope, asked = self.scope, await self.asked(call)
 
         async def use(name: str, arguments: dict[str, Json], key: str) -> Json:
             tool = scope.workflow.tools[name]
@@ -46,6 +45,10 @@ class Executors:
             meter=self.meter,
         )
         return asked.request.action, answer
+
+    async def asked(self, call: AgentCall) -> prompts.Asked:
+        """What an agent is asked, rendered."""
+        return await prompts.asked(self.scope, self.step, call, self.opened, self._method)
 
     async def use(self, tool: ToolPlan) -> Json:
         """The result of the step's tool, called with the `with` of the step."""
