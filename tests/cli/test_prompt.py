@@ -15,19 +15,28 @@ name: demo
 models: [{provider: openai, model: gpt-4o-mini, api_key: "{{ .env.OPENAI_API_KEY }}"}]
 config: {input: {type: object, properties: {who: {type: string}}, required: [who]}}
 tools:
-  - {id: look/up, description: Finds it., type: http, config: {base_url: "http://127.0.0.1:1"}, input: {type: object, properties: {q: {type: string}}}}
+  - id: look/up
+    description: Finds it.
+    type: http
+    config: {base_url: "http://127.0.0.1:1"}
+    input: {type: object, properties: {q: {type: string}}}
 agents:
   - id: a
     model: openai:gpt-4o-mini
     instructions: Be brief.
     tools: [look/up]
     actions:
-      - {id: x, prompt: "Greet {{ .input.who }} after {{ .tasks.first.output.n }}.", output: {type: object, properties: {g: {type: string}}, required: [g]}}
+      - id: x
+        prompt: "Greet {{ .input.who }} after {{ .tasks.first.output.n }}."
+        output: {type: object, properties: {g: {type: string}}, required: [g]}
       - {id: y, prompt: "About {{ .input.what }}."}
 tasks:
   - {id: first, with: {n: 1}}
   - {id: greet, agent: a, action: x, with: {who: "{{ .workflow.input.who }}"}}
-  - {id: each, type: collection, items: [1, 2], task: {id: one, agent: a, action: y, with: {what: "{{ .item }}"}}}
+  - id: each
+    type: collection
+    items: [1, 2]
+    task: {id: one, agent: a, action: y, with: {what: "{{ .item }}"}}
   - {id: never, condition: .workflow.input.who == "nobody", agent: a, action: y, with: {what: x}}
 """
 
