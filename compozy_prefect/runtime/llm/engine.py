@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import os
+import sys
 import threading
 from typing import Any
 
@@ -60,6 +61,8 @@ def _silence(module: Any) -> None:
     # Without it, counting tokens of some models asks huggingface.co, for 23 s when offline.
     module.disable_hf_tokenizer_download = True
     module.suppress_debug_info = True
+    # A stream with so many equal pieces in a row would fail, as if the same words said in one did.
+    module.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
     module.set_verbose = False
     for name in _LOGGERS:
         logger = logging.getLogger(name)

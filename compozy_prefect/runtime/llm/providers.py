@@ -142,10 +142,12 @@ class LiteLLMClient:
                 client = await self._client(request)
                 if told.listens:
                     stream = await litellm.acompletion(**options, **client, **_STREAM)
-                    outcome = await replies.streamed(litellm, request, stream, names, told)
+                    outcome = await replies.streamed(
+                        litellm, request, stream, names, told, exchange
+                    )
                 else:
                     response = await litellm.acompletion(**options, **client)
-                    outcome = replies.whole(litellm, request, response, names)
+                    outcome = replies.whole(litellm, request, response, names, exchange)
         except Exception as raised:
             if told.failed is not None:
                 raise told.failed from None

@@ -23,7 +23,7 @@ from compozy_prefect.runtime.llm.faults import Fault
 
 MEBI = 2**20
 CONNECT = 10.0  # seconds until there is a connection
-ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+KEPT = 64 * 1024  # bytes of a refusal that are read, and of the end of an answer that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class WireFault(httpx.NetworkError):
 class Exchange:
     """What one attempt got from the server: `status` None is no answer at all.
 
-    `body` is what a refusal said. Whoever opens an exchange closes it: that frees the connection
-    of a stream nobody reads on.
+    `body` is what a refusal said, and the last bytes of what was no refusal. Whoever opens an
+    exchange closes it: that frees the connection of a stream nobody reads on.
     """
 
     status: int | None = None
@@ -101,10 +101,9 @@ class Wire(httpx.AsyncBaseTransport):
             response = await self._inner.handle_async_request(request)
         except httpx.TransportError as raised:
             raise WireFault(_unanswered(raised)) from raised
-        stream = _Bounded(response, self._limits)
-        exchange = EXCHANGE.get()
-        if exchange is not None:
-            exchange.answered(response, stream)
+        exchange = EXCHANGE.get() or Exchange()
+        stream = _Bounded(response, self._limits, exchange)
+        exchange.answered(response, stream)
         headers = httpx.Headers(
             [
                 (name, value)
@@ -114,10 +113,8 @@ class Wire(httpx.AsyncBaseTransport):
         )
         if response.status_code < 300:
             return httpx.Response(response.status_code, headers=headers, stream=stream)
-        body = await stream.head(ERROR_BODY)
-        if exchange is not None:
-            exchange.body = body
-        return httpx.Response(response.status_code, headers=headers, content=body)
+        exchange.body = await stream.head()
+        return httpx.Response(response.status_code, headers=headers, content=exchange.body)
 
     async def close(self) -> None:
         await self._inner.aclose()
@@ -129,8 +126,9 @@ class Wire(httpx.AsyncBaseTransport):
 class _Bounded(httpx.AsyncByteStream):
     """The body of an answer, unpacked, no larger and no slower than the limits."""
 
-    def __init__(self, response: httpx.Response, limits: Limits) -> None:
+    def __init__(self, response: httpx.Response, limits: Limits, exchange: Exchange) -> None:
         self._response = response
+        self._exchange = exchange
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
         streamed = kind in ("text/event-stream", "application/x-ndjson", "application/json-seq")
         self._most = limits.stream if streamed else limits.whole
@@ -145,18 +143,19 @@ class _Bounded(httpx.AsyncByteStream):
             size += len(chunk)
             if size > self._most:
                 raise WireFault(_too_large(self._most))
+            self._exchange.body = (self._exchange.body + chunk)[-KEPT:]
             yield chunk
 
-    async def head(self, most: int) -> bytes:
+    async def head(self) -> bytes:
         """The first bytes, as many as are there; whatever breaks afterwards is no matter."""
         out = bytearray()
         with suppress(WireFault):
             async for chunk in self:
                 out += chunk
-                if len(out) >= most:
+                if len(out) >= KEPT:
                     break
         await self.aclose()
-        return bytes(out[:most])
+        return bytes(out[:KEPT])
 
     async def aclose(self) -> None:
         await self._response.aclose()
@@ -197,6 +196,9 @@ class _Bounded(httpx.AsyncByteStream):
                 raise WireFault(fault) from raised
             quiet = self._quiet
             yield chunk
+            # Bytes that are there already are read without a turn of the loop, and a server that
+            # is fast enough would keep it from all else, time-outs included.
+            await asyncio.sleep(0)
 
 
 def _unanswered(raised: httpx.TransportError) -> Fault:
