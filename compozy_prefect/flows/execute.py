@@ -62,7 +62,7 @@ from compozy_prefect.runtime.outcome import (
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
-from compozy_prefect.runtime.services import Services
+from compozy_prefect.runtime.services import Services, warm
 
 WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
 
@@ -116,7 +116,9 @@ async def execute(
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
-        session = Session(Services.from_environment(env_dir))
+        services = Services.from_environment(env_dir)
+        session = Session(services)
+        warm(plan.workflows[workflow_id], offline=services.offline, mocks=services.mocks)
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
         if flow_run.deployment_id is not None:
@@ -342,7 +344,7 @@ def _keys(scope: Scope) -> Iterator[str | None]:
     for tool in scope.workflow.tools.values():
         for name in _variables(tool.config):
             yield scope.context.env.get(name)
-    from compozy_prefect.runtime.llm.providers import resolve_key
+    from compozy_prefect.runtime.llm.keys import resolve_key
 
     seen = scope.context.for_workflow()
     for agent in scope.workflow.agents.values():

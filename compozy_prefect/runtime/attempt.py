@@ -257,7 +257,7 @@ class Attempt:
         self, model: ModelPlan, seen: Context, environment: Environment, at: str
     ) -> str | None:
         """The provider's key, looked up for the call and kept nowhere. Raises MissingKey."""
-        from compozy_prefect.runtime.llm.providers import resolve_key
+        from compozy_prefect.runtime.llm.keys import resolve_key
 
         rendered = templates.render_text(
             model.api_key, seen, environment, at + "/model/api_key", self._scope.spans

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compozy_prefect.compiler.plan import MemoryPlan
+from compozy_prefect.compiler.plan import MemoryPlan, StepPlan, WorkflowPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.llm.client import ModelClient
 from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
@@ -90,6 +90,24 @@ class Services:
         """Whether this action of an agent would be answered by a provider, which needs a key."""
         mocked = self.mocks is not None and self.mocks.has_agent(agent, action)
         return not self.offline and not mocked
+
+
+def asks_a_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
+    """Whether a step would be answered by a provider, unless it runs offline."""
+    if step.agent is None:
+        return False
+    agent = workflow.agents[step.agent.agent]
+    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
+    return not mocked and agent.model.provider != "mock"
+
+
+def warm(workflow: WorkflowPlan, *, offline: bool, mocks: Mocks | None) -> None:
+    """Begins to import what asks providers, three seconds, where a step will ask one."""
+    steps = workflow.all_steps.values()
+    if not offline and any(asks_a_provider(workflow, step, mocks) for step in steps):
+        from compozy_prefect.runtime.llm import engine
+
+        engine.warm()
 
 
 def _client(offline: bool) -> ModelClient:
