@@ -65,7 +65,7 @@ from compozy_prefect.runtime.outcome import (
 )
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Scope
-from compozy_prefect.runtime.services import Services
+from compozy_prefect.runtime.services import Services, warm
 
 WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
 
@@ -95,7 +95,9 @@ async def execute(
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
-        session = Session(Services.from_environment(env_dir, SharedLimits()))
+        services = Services.from_environment(env_dir, SharedLimits())
+        session = Session(services)
+        warm(plan.workflows[workflow_id], offline=services.offline, mocks=services.mocks)
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
     if session.pace is None:
@@ -331,7 +333,7 @@ def _keys(scope: Scope) -> Iterator[str | None]:
     for tool in scope.workflow.tools.values():
         for name in _variables(tool.config):
             yield scope.context.env.get(name)
-    from compozy_prefect.runtime.llm.providers import resolve_key
+    from compozy_prefect.runtime.llm.keys import resolve_key
 
     seen = scope.context.for_workflow()
     for agent in scope.workflow.agents.values():

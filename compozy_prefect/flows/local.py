@@ -21,6 +21,7 @@ from compozy_prefect.errors import CompozyError, UsageError
 from compozy_prefect.flows.executions import Executions, Origin, Record
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.services import Services, asks_a_provider, warm
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.control import Delivered
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.run import RunResult
     from compozy_prefect.flows.server import Server
     from compozy_prefect.runtime.cassette import Cassette
-    from compozy_prefect.runtime.services import Services
 
 Notify = Callable[[str], None]
 
@@ -210,15 +210,9 @@ def connect(
     Prefect reads its settings when it is imported, so this comes before its first import.
     """
     replays = cassette is not None and cassette.replays
-    if not (offline or replays) and any(
-        _asks_provider(workflow, step, mocks) for step in workflow.all_steps.values()
-    ):
-        from compozy_prefect.runtime.llm.providers import warm
-
-        warm()  # three seconds of imports, beside those of Prefect
+    warm(workflow, offline=offline or replays, mocks=mocks)
     reach(notify)
     from compozy_prefect.flows.limits import SharedLimits
-    from compozy_prefect.runtime.services import Services
 
     return Services.create(
         offline=offline, mocks=mocks, env=env, cassette=cassette, shared=SharedLimits()
@@ -312,23 +306,15 @@ def _with_children(step: StepPlan) -> Iterator[StepPlan]:
                 yield from _with_children(child)
 
 
-def _asks_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
-    if step.agent is None:
-        return False
-    agent = workflow.agents[step.agent.agent]
-    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
-    return not mocked and agent.model.provider != "mock"
-
-
 def _check_key(
     workflow: WorkflowPlan, step: StepPlan, env: Mapping[str, str], mocks: Mocks | None
 ) -> None:
     """Raises MissingKey. A key that depends on the step's own environment is left to the step."""
-    if not _asks_provider(workflow, step, mocks):
+    if not asks_a_provider(workflow, step, mocks):
         return
     assert step.agent is not None
     from compozy_prefect.expressions import Environment, parse
-    from compozy_prefect.runtime.llm.providers import resolve_key
+    from compozy_prefect.runtime.llm.keys import resolve_key
 
     agent = workflow.agents[step.agent.agent]
     nearer = workflow.env.keys() | step.env.keys() | agent.env.keys()

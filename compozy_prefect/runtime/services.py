@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compozy_prefect.compiler.plan import MemoryPlan
+from compozy_prefect.compiler.plan import MemoryPlan, StepPlan, WorkflowPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import ModelClient
@@ -112,6 +112,24 @@ class Services:
         mocked = self.mocks is not None and self.mocks.has_agent(agent, action)
         replayed = self.cassette is not None and self.cassette.replays
         return not self.offline and not mocked and not replayed
+
+
+def asks_a_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
+    """Whether a step would be answered by a provider, unless it runs offline."""
+    if step.agent is None:
+        return False
+    agent = workflow.agents[step.agent.agent]
+    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
+    return not mocked and agent.model.provider != "mock"
+
+
+def warm(workflow: WorkflowPlan, *, offline: bool, mocks: Mocks | None) -> None:
+    """Begins to import what asks providers, three seconds, where a step will ask one."""
+    steps = workflow.all_steps.values()
+    if not offline and any(asks_a_provider(workflow, step, mocks) for step in steps):
+        from compozy_prefect.runtime.llm import engine
+
+        engine.warm()
 
 
 def _client(offline: bool, shared: Shared | None) -> ModelClient:

@@ -14,12 +14,11 @@ from compozy_prefect.errors import MissingKey, ModelFailed
 from compozy_prefect.runtime.agents import AgentRequest, answer
 from compozy_prefect.runtime.llm import engine, structured
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelRequest, Usage
+from compozy_prefect.runtime.llm.engine import warm
+from compozy_prefect.runtime.llm.keys import required_variable, resolve_key
 from compozy_prefect.runtime.llm.providers import (
     LiteLLMClient,
     api_base,
-    required_variable,
-    resolve_key,
-    warm,
 )
 from tests.support.model_server import Broken, Entry, Fault, ModelServer, Reply, huge
 

@@ -250,8 +250,8 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                         if server.wait(entry.seconds):
                             break
                 case "large" if streams:
-                    events = [event for event in events if b"scripted" in event]
-                    endless = (events[i % len(events)] for i in range(MEGABYTES // 100))
+                    event = events[len(events) // 2]
+                    endless = (event for _ in range(MEGABYTES // len(event) * 2))
                     self._stream(spoken, endless)
                 case "large":
                     self._send(200, whole[:60], length=MEGABYTES)

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -38,6 +38,19 @@ _BY_STATUS = {
     503: "SERVICE_UNAVAILABLE",
     504: "GATEWAY_TIMEOUT",
     529: "CAPACITY_ERROR",  # Anthropic
+}
+# What providers call a fault where there is no status to say it: in the middle of a stream.
+_BY_TYPE = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
 }
 # Codes that providers give, and words they say, by the statuses under which they mean the reason.
 # The first row that fits decides; a model is found last, since a prompt is too long for a model.
@@ -138,7 +151,10 @@ class Fault:
 
 
 class Answered(Protocol):
-    """What the server said, if it did: an `Exchange` of `wire.py`."""
+    """What the server said, if it did: an `Exchange` of `wire.py`.
+
+    `body` is that of a refusal, and the end of what was none.
+    """
 
     status: int | None
     headers: Mapping[str, str]
@@ -159,12 +175,30 @@ def fault_of(raised: BaseException, answered: Answered, timeout: float | None = 
         return Fault("BAD_REQUEST", "the request could not be made", _said(raised))
     if answered.status >= 300:
         return refused(answered.status, answered.headers, answered.body)
-    status = getattr(raised, "status_code", None)
-    told = _said(raised)
-    if isinstance(status, int) and status >= 400 and not _unreadable(raised):
-        # A stream that began well and then told of a fault.
-        return _fault(status, told, (), None)
-    return Fault("INVALID_RESPONSE", "its answer could not be read")
+    return broken_off(answered.body) or Fault("INVALID_RESPONSE", "its answer could not be read")
+
+
+def broken_off(end: bytes) -> Fault | None:
+    """The fault that an answer tells of which began well, if that is how it ends.
+
+    Streams do so, and what stands before several providers answers 200 to all.
+    """
+    lines = [line.strip().removeprefix(b"data:").strip() for line in end.splitlines()]
+    told = [line for line in (end.strip(), *reversed(lines[-8:])) if line.startswith(b"{")]
+    for line in told:
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if not data.get("error"):
+            return None
+        text, codes, delay = _words(line)
+        statuses = [int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)]
+        statuses += [_BY_TYPE[code] for code in codes if code in _BY_TYPE]
+        fault = _fault((statuses or [500])[0], text, codes, delay)
+        what = f"it broke off, {_what(fault.reason)}"
+        return replace(fault, what=what, status=None)
+    return None
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -189,14 +223,18 @@ def _fault(status: int, said: str, codes: Iterable[str], retry_after: float | No
     # Google says that the quota is exceeded when it means the requests of this minute.
     if reason == "QUOTA_EXCEEDED" and status == 429 and retry_after is not None:
         reason = "RATE_LIMIT"
-    what = _WHAT.get(reason, reason.replace("_", " ").lower())
     # What is said about a refused key may quote a part of it, in a form nobody can foresee.
     if reason in ("UNAUTHORIZED", "FORBIDDEN"):
         said = ""
     hint = (
         "Ask again, or simplify the tools and the schema." if reason == "INVALID_RESPONSE" else ""
     )
-    return Fault(reason, f"it answered {status}, {what}", said, status, retry_after, hint)
+    what = f"it answered {status}, {_what(reason)}"
+    return Fault(reason, what, said, status, retry_after, hint)
+
+
+def _what(reason: str) -> str:
+    return _WHAT.get(reason, reason.replace("_", " ").lower())
 
 
 def _words(body: bytes) -> tuple[str, list[str], float | None]:
@@ -235,14 +273,6 @@ def _chain(raised: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(raised))
         yield raised
         raised = raised.__cause__ or raised.__context__
-
-
-def _unreadable(raised: BaseException) -> bool:
-    """Whether the cause is what was read: litellm gives that a status of its own."""
-    return any(
-        isinstance(one, (ValueError, TypeError, KeyError, AttributeError, IndexError))
-        for one in _chain(raised)
-    )
 
 
 def _said(raised: BaseException) -> str:

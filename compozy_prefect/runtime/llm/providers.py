@@ -21,13 +21,11 @@ from compozy_prefect.runtime.llm import capabilities, engine, offers, replies, s
 from compozy_prefect.runtime.llm.capabilities import PREFIXES
 from compozy_prefect.runtime.llm.client import Listener, ModelAnswer, ModelRequest
 from compozy_prefect.runtime.llm.faults import Fault, fault_of
-from compozy_prefect.runtime.llm.keys import KEYLESS, missing_key, required_variable, resolve_key
+from compozy_prefect.runtime.llm.keys import KEYLESS, missing_key, required_variable
 from compozy_prefect.runtime.llm.offline import MockProvider
 from compozy_prefect.runtime.llm.parameters import parameters
 from compozy_prefect.runtime.llm.wire import EXCHANGE, LIMITS, Exchange, Limits, wire
 from compozy_prefect.runtime.redaction import Redactor, redact
-
-__all__ = ["LiteLLMClient", "api_base", "required_variable", "resolve_key", "warm"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,21 +44,12 @@ _ADDRESSES: Mapping[str, str] = {
     "openrouter": "https://openrouter.ai/api/v1",
     "cerebras": "https://api.cerebras.ai/v1",
 }
+_RESPONDING = frozenset({"openai", "custom"})  # where litellm may ask for OpenAI's responses
 _STREAM: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
-# These go through the client of OpenAI's library, the others through litellm's own.
-_BY_LIBRARY = frozenset({"openai", "cerebras", "custom"})
 
 FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.1, 10.0, 0.1  # seconds, seconds, share
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more is left to the step's retries
 _SAID = 300  # characters of a provider's words in a message
-
-
-def warm() -> None:
-    """Start importing litellm in the background, while the caller has something else to wait for.
-
-    Returns at once and never fails; a call that comes too early waits for the same import.
-    """
-    engine.warm()
 
 
 class LiteLLMClient:
@@ -139,48 +128,30 @@ class LiteLLMClient:
         token = EXCHANGE.set(exchange)
         try:
             async with asyncio.timeout(timeout):
-                client = await self._client(request)
+                line = await wire(self._limits)
+                if request.model.provider in _RESPONDING:
+                    line.lend()
+                client = {"client": line.handler, "api_key": request.api_key or _NO_KEY}
                 if told.listens:
                     stream = await litellm.acompletion(**options, **client, **_STREAM)
-                    outcome = await replies.streamed(litellm, request, stream, names, told)
+                    outcome = await replies.streamed(
+                        litellm, request, stream, names, told, exchange
+                    )
                 else:
                     response = await litellm.acompletion(**options, **client)
-                    outcome = replies.whole(litellm, request, response, names)
+                    outcome = replies.whole(litellm, request, response, names, exchange)
         except Exception as raised:
-            if told.failed is not None:
-                raise told.failed from None
             outcome = fault_of(raised, exchange, timeout)
         finally:
             EXCHANGE.reset(token)
             await exchange.close()
+        if told.failed is not None:
+            raise told.failed
         if isinstance(outcome, Fault):
             told.back()
             said = Redactor([request.api_key]).text(outcome.said)
             return replace(outcome, said=redact(said, limit=_SAID))
         return outcome
-
-    async def _client(self, request: ModelRequest) -> dict[str, Any]:
-        """Our connection, in the form that litellm wants for the provider, and the key."""
-        line = await wire(self._limits)
-        key = request.api_key or _NO_KEY
-        if request.model.provider not in _BY_LIBRARY:
-            return {"client": line.handler, "api_key": key}
-        from openai import AsyncOpenAI, omit
-
-        # Not those of the process, which the library and litellm would take.
-        headers: dict[str, Any] = {
-            "OpenAI-Organization": request.model.organization or omit,
-            "OpenAI-Project": omit,
-        }
-        client = AsyncOpenAI(
-            api_key=key,
-            base_url=_address(request.model),
-            default_headers=headers,
-            http_client=line.client,
-            timeout=None,
-            max_retries=0,
-        )
-        return {"client": client, "api_key": key}
 
     def _options(self, litellm: Any, request: ModelRequest, names: offers.Names) -> dict[str, Any]:
         """The arguments of the call, but for the key and the connection."""
@@ -191,6 +162,8 @@ class LiteLLMClient:
             "num_retries": 0,
             "max_retries": 0,
         }
+        if model.organization and model.provider in ("openai", "custom"):
+            options["extra_headers"] = {"OpenAI-Organization": model.organization}
         sent, left = parameters(litellm, model)
         for name in left:
             self._leave_out(model, name)

@@ -16,7 +16,7 @@ from compozy_prefect.runtime.llm.client import (
     ToolCall,
     Usage,
 )
-from compozy_prefect.runtime.llm.faults import Fault
+from compozy_prefect.runtime.llm.faults import Answered, Fault, broken_off
 from compozy_prefect.runtime.llm.prices import given_price
 
 _FINISHES = ("stop", "length", "tool_calls", "content_filter")
@@ -41,6 +41,17 @@ class _Parts:
     model: str = ""
     cost: float | None = None
 
+    def count(self, stream: Any) -> None:
+        """Takes the usage that has come by now, and what litellm keeps out of its hands.
+
+        It keeps each piece, at twenty times the size of its text, and counts the tokens of what it
+        has when a stream breaks off, for which it first loads tables for seconds, in the loop.
+        """
+        told = [piece for piece in stream.chunks if getattr(piece, "usage", None)]
+        if told:
+            self.usage = told[-1].usage
+        stream.chunks[:] = told[-1:]
+
     def at(self, index: int | None, id: str | None, open: dict[int | None, _Call]) -> _Call:
         """The call that a piece belongs to. Some providers count none of them, or all as 0."""
         call = open.get(index)
@@ -51,7 +62,11 @@ class _Parts:
 
 
 def whole(
-    litellm: Any, request: ModelRequest, response: Any, names: offers.Names
+    litellm: Any,
+    request: ModelRequest,
+    response: Any,
+    names: offers.Names,
+    answered: Answered,
 ) -> ModelAnswer | Fault:
     """The answer that came in one."""
     try:
@@ -71,21 +86,23 @@ def whole(
         hidden = getattr(response, "_hidden_params", None) or {}
         parts.cost = hidden.get("response_cost")
     except (AttributeError, IndexError, TypeError):
-        return Fault("INVALID_RESPONSE", "its answer holds no message")
+        return broken_off(answered.body) or Fault("INVALID_RESPONSE", "its answer holds no message")
     return _answer(litellm, request, parts, names)
 
 
 async def streamed(
-    litellm: Any, request: ModelRequest, stream: Any, names: offers.Names, on_chunk: Listener
+    litellm: Any,
+    request: ModelRequest,
+    stream: Any,
+    names: offers.Names,
+    on_chunk: Listener,
+    answered: Answered,
 ) -> ModelAnswer | Fault:
-    """The answer whose pieces come one by one; those of its text are told.
-
-    litellm's own way of putting them together is not taken: it keeps an object for each.
-    """
+    """The answer whose pieces come one by one; those of its text are told."""
     parts = _Parts()
     open: dict[int | None, _Call] = {}
     async for chunk in stream:
-        parts.usage = getattr(chunk, "usage", None) or parts.usage
+        parts.count(stream)
         parts.model = chunk.model or parts.model
         if not chunk.choices:
             continue
@@ -100,10 +117,25 @@ async def streamed(
         if delta.content:
             parts.text.append(delta.content)
             on_chunk(delta.content)
-    # litellm ends a stream that broke off in good order with a "stop" of its own.
-    if stream.received_finish_reason is None and stream.intermittent_finish_reason is None:
-        return Fault("CONNECTION_RESET", "its answer ended in the middle")
+    parts.count(stream)
+    if not _complete(request, stream, answered.body):
+        fault = broken_off(answered.body)
+        if fault is None and (parts.text or parts.calls):
+            fault = Fault("CONNECTION_RESET", "its answer ended in the middle")
+        return fault or Fault("INVALID_RESPONSE", "its answer could not be read")
     return _answer(litellm, request, parts, names)
+
+
+def _complete(request: ModelRequest, stream: Any, end: bytes) -> bool:
+    """Whether the provider said that the answer is one.
+
+    litellm gives a stream that ended too early, but in good order, a "stop" of its own, and all
+    pieces of Gemini's have one.
+    """
+    if request.model.provider == "google":
+        return b'"finishReason"' in end or b'"blockReason"' in end
+    ended = stream.received_finish_reason or stream.intermittent_finish_reason
+    return ended is not None
 
 
 def _answer(
@@ -126,7 +158,8 @@ def _answer(
                 "its answer is empty: all of its tokens went before it said anything",
                 hint="Raise `max_tokens` of the model.",
             )
-        return Fault("INVALID_RESPONSE", "its answer is empty")
+        hint = "Ask again, or change the prompt."
+        return Fault("INVALID_RESPONSE", "its answer is empty", hint=hint)
     usage = _usage(litellm, request, parts)
     model = parts.model.removeprefix(f"{PREFIXES[request.model.provider]}/")
     return ModelAnswer(text, usage, model or request.model.model, calls, finish)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from compozy_prefect.runtime.llm.faults import Fault
 
 MEBI = 2**20
 CONNECT = 10.0  # seconds until there is a connection
-ERROR_BODY = 64 * 1024  # bytes of a refusal that are read
+KEPT = 64 * 1024  # bytes of a refusal that are read, and of the end of an answer that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class WireFault(httpx.NetworkError):
 class Exchange:
     """What one attempt got from the server: `status` None is no answer at all.
 
-    `body` is what a refusal said. Whoever opens an exchange closes it: that frees the connection
-    of a stream nobody reads on.
+    `body` is what a refusal said, and the last bytes of what was no refusal. Whoever opens an
+    exchange closes it: that frees the connection of a stream nobody reads on.
     """
 
     status: int | None = None
@@ -76,7 +77,7 @@ EXCHANGE: ContextVar[Exchange | None] = ContextVar("compozy_llm_exchange", defau
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """One event loop's connections. `handler` and `client` are what litellm takes for `client=`."""
+    """One event loop's connections. `handler` is what litellm takes for `client=`."""
 
     def __init__(self, limits: Limits) -> None:
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_ssl_configuration
@@ -90,9 +91,23 @@ class Wire(httpx.AsyncBaseTransport):
         self._inner: httpx.AsyncBaseTransport = inner or httpx.AsyncHTTPTransport(verify=verify)
         # Redirects stay unfollowed: the key would go where the server points to.
         self.handler: Any = AsyncHTTPHandler(transport=self, follow_redirects=False)
-        self.client = httpx.AsyncClient(transport=self, timeout=None)  # noqa: S113 - see below
+
+    def lend(self) -> None:
+        """To the handler that litellm keeps for OpenAI's responses.
+
+        It takes some of OpenAI's models there, and does not hand on what `client=` said.
+        """
+        from litellm.llms.custom_httpx.http_handler import get_async_httpx_client
+        from litellm.types.utils import LlmProviders
+
+        theirs = get_async_httpx_client(LlmProviders.OPENAI, params={"ssl_verify": None})
+        if theirs.client is not self.handler.client:
+            theirs.client = self.handler.client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        exchange = EXCHANGE.get()
+        if exchange is None:
+            return await self._inner.handle_async_request(request)  # no call of ours
         # Compressed, a small answer could become a huge one.
         request.headers["accept-encoding"] = "identity"
         # The whole call has a time-out around it, so that only connecting needs one here.
@@ -101,10 +116,8 @@ class Wire(httpx.AsyncBaseTransport):
             response = await self._inner.handle_async_request(request)
         except httpx.TransportError as raised:
             raise WireFault(_unanswered(raised)) from raised
-        stream = _Bounded(response, self._limits)
-        exchange = EXCHANGE.get()
-        if exchange is not None:
-            exchange.answered(response, stream)
+        stream = _Bounded(response, self._limits, exchange)
+        exchange.answered(response, stream)
         headers = httpx.Headers(
             [
                 (name, value)
@@ -114,10 +127,8 @@ class Wire(httpx.AsyncBaseTransport):
         )
         if response.status_code < 300:
             return httpx.Response(response.status_code, headers=headers, stream=stream)
-        body = await stream.head(ERROR_BODY)
-        if exchange is not None:
-            exchange.body = body
-        return httpx.Response(response.status_code, headers=headers, content=body)
+        exchange.body = await stream.head()
+        return httpx.Response(response.status_code, headers=headers, content=exchange.body)
 
     async def close(self) -> None:
         await self._inner.aclose()
@@ -129,11 +140,12 @@ class Wire(httpx.AsyncBaseTransport):
 class _Bounded(httpx.AsyncByteStream):
     """The body of an answer, unpacked, no larger and no slower than the limits."""
 
-    def __init__(self, response: httpx.Response, limits: Limits) -> None:
+    def __init__(self, response: httpx.Response, limits: Limits, exchange: Exchange) -> None:
         self._response = response
+        self._exchange = exchange
         kind = response.headers.get("content-type", "").partition(";")[0].strip()
-        streamed = kind in ("text/event-stream", "application/x-ndjson", "application/json-seq")
-        self._most = limits.stream if streamed else limits.whole
+        self._streamed = kind in ("text/event-stream", "application/x-ndjson")
+        self._most = limits.stream if self._streamed else limits.whole
         self._quiet = limits.quiet
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -141,22 +153,33 @@ class _Bounded(httpx.AsyncByteStream):
         if length.isdecimal() and int(length) > self._most:
             raise WireFault(_too_large(self._most))
         size = 0
+        line: list[bytes] = []  # one that has not come to its end
         async for chunk in self._unpacked():
             size += len(chunk)
             if size > self._most:
                 raise WireFault(_too_large(self._most))
-            yield chunk
+            self._exchange.body = (self._exchange.body + chunk)[-KEPT:]
+            if not self._streamed:
+                yield chunk
+                continue
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield _checked(b"".join((*line, chunk[:end])))
+                line.clear()
+            line.append(chunk[end:])
+        if line:
+            yield _checked(b"".join(line))
 
-    async def head(self, most: int) -> bytes:
+    async def head(self) -> bytes:
         """The first bytes, as many as are there; whatever breaks afterwards is no matter."""
         out = bytearray()
         with suppress(WireFault):
             async for chunk in self:
                 out += chunk
-                if len(out) >= most:
+                if len(out) >= KEPT:
                     break
         await self.aclose()
-        return bytes(out[:most])
+        return bytes(out[:KEPT])
 
     async def aclose(self) -> None:
         await self._response.aclose()
@@ -197,6 +220,38 @@ class _Bounded(httpx.AsyncByteStream):
                 raise WireFault(fault) from raised
             quiet = self._quiet
             yield chunk
+            # Bytes that are there already are read without a turn of the loop, and a server that
+            # is fast enough would keep it from all else, time-outs included.
+            await asyncio.sleep(0)
+
+
+_ESCAPES = (
+    (b"[DONE]", b"[\\u0044ONE]"),
+    ("\u0085".encode(), b"\\u0085"),
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+)
+
+
+def _checked(lines: bytes) -> bytes:
+    """Lines of a stream that litellm reads as they are meant.
+
+    It passes over what is no JSON, takes a piece in which a model says `[DONE]` for the end, and
+    begins a line at characters of Unicode that end none here.
+    """
+    out = []
+    for line in lines.splitlines(keepends=True):
+        data = line.strip().removeprefix(b"data:").strip()
+        if data.startswith(b"{"):
+            try:
+                json.loads(data)
+            except (ValueError, RecursionError):
+                fault = Fault("INVALID_RESPONSE", "a piece of its stream is no JSON")
+                raise WireFault(fault) from None
+            for said, escaped in _ESCAPES:
+                line = line.replace(said, escaped)
+        out.append(line)
+    return b"".join(out)
 
 
 def _unanswered(raised: httpx.TransportError) -> Fault:

@@ -1,4 +1,4 @@
-"""The wire formats of five providers, as their own documentation shows them."""
+"""The wire formats of providers, as their own documentation shows them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tests.support.formats.base import Format
 from tests.support.formats.google import Google
 from tests.support.formats.ollama import Ollama
 from tests.support.formats.openai import Groq, OpenAI
+from tests.support.formats.responses import Responses
 
 FORMATS: dict[str, Format] = {
     "openai": OpenAI(),
@@ -14,10 +15,12 @@ FORMATS: dict[str, Format] = {
     "anthropic": Anthropic(),
     "google": Google(),
     "ollama": Ollama(),
+    "responses": Responses(),
 }
 _ENDS = (
     ("/openai/v1/chat/completions", "groq"),
     ("/chat/completions", "openai"),
+    ("/v1/responses", "responses"),
     ("/v1/messages", "anthropic"),
     (":generateContent", "google"),
     (":streamGenerateContent", "google"),

@@ -122,7 +122,7 @@ class Format:
 def sse(event: Json, name: str = "") -> bytes:
     """One server-sent event."""
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(event)}\n\n".encode()
+    return f"{head}data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
 
 
 def cut(text: str, pieces: int) -> list[str]:

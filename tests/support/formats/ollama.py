@@ -42,7 +42,7 @@ class Ollama(Format):
             messages.append({"role": "assistant", "content": "", "tool_calls": calls})
         lines = [self._line(request, message) for message in messages]
         lines.append(self._line(request, {"role": "assistant", "content": ""}, reply))
-        return [json.dumps(line).encode() + b"\n" for line in lines]
+        return [json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines]
 
     def error(self, status: int, refusal: Refusal) -> Json:
         return {"error": refusal.message}
