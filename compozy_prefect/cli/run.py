@@ -117,14 +117,8 @@ def _answers(project: CompiledProject, path: Path | None) -> Mocks | None:
     from compozy_prefect.runtime.mocks import Mocks
 
     answers = Mocks.from_file(path)
-    agents = {name: set(actions) for name, actions in project.agents.items()}
-    tools = set(project.tools)
-    for plan in project.plan.workflows.values():
-        tools |= plan.tools.keys()
-        for agent in plan.agents.values():
-            agents.setdefault(agent.id, set()).update(agent.actions)
-    for warning in answers.unknown(agents, tools):
-        note(f"warning: {warning}")
+    for stranger in answers.unknown(project.agents, project.tools):
+        note(f"warning: {stranger.message}")
     return answers
 
 
