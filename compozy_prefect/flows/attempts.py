@@ -70,6 +70,7 @@ class Attempts:
         self, instance: Instance, scope: Scope, given: Mapping[str, Json], redactor: Redactor
     ) -> None:
         self.input: Json = None
+        self.number = 1
         self.started = time.monotonic()
         self._instance = instance
         self._scope = scope
@@ -78,6 +79,7 @@ class Attempts:
 
     async def once(self, number: int, log: engine.Log) -> Json:
         step, redactor = self._instance.step, self._redactor
+        self.number = number
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)
         attempt = Attempt(self._scope, step, self._given, self._instance.where)
@@ -113,7 +115,14 @@ class Attempts:
     def _state(self, status: str) -> TaskState:
         one = self._instance
         seconds = time.monotonic() - self.started
-        return TaskState(one.id, one.step.type, status, parent=one.parent, seconds=seconds)
+        return TaskState(
+            one.id,
+            one.step.type,
+            status,
+            parent=one.parent,
+            seconds=seconds,
+            attempts=self.number,
+        )
 
 
 def end_of(state: TaskState) -> Json:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import OutputInvalid, RunError, TemplateError
@@ -55,6 +55,7 @@ class TaskState:
 
     `parent` is the key of its container. `handled` says that the task failed and its
     `on_error.next` took over; the workflow is FAILED all the same (language.md §2.3).
+    `attempts` counts those of this process. `route` is the key that a router chose.
     """
 
     id: str
@@ -67,6 +68,8 @@ class TaskState:
     handled: bool = False
     usage: Usage | None = None
     seconds: float = 0.0
+    attempts: int = 1
+    route: str = ""
     # Of a container: how its steps ended, and its output as templates see it (`runtime.views`).
     children: Mapping[str, TaskState] = field(default_factory=dict)
     view: Any = None
@@ -98,15 +101,31 @@ class TaskState:
         }
 
 
+class Taken(NamedTuple):
+    """A way that a run took at a step of the plan, which `path` names.
+
+    `what` is `run` or `skipped`, `on_success`, `on_error` or `on_timeout` for an edge that was
+    followed, and `route` for one of a router, whose key `route` is.
+    """
+
+    path: str
+    what: str
+    route: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order."""
+    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order.
+
+    `tasks` has the last visit of each step, `taken` the ways of all visits.
+    """
 
     status: str
     input: Json
     output: Json = None
     error: Failure | None = None
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    taken: frozenset[Taken] = frozenset()
 
     @property
     def usage(self) -> Usage:
