@@ -21,7 +21,7 @@ from compozy_prefect.cli.output import colour, note, print_diagnostics, print_js
 from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.errors import UsageError
 from compozy_prefect.language.data import read_data
-from compozy_prefect.language.names import nearest
+from compozy_prefect.runtime.inputs import misspelt
 
 if TYPE_CHECKING:
     from compozy_prefect.compiler.plan import StepPlan
@@ -78,7 +78,8 @@ def run(
     workflow_id = project.only_workflow(workflow)
     answers = _answers(project, mocks)
     _say_what_is_offline(project, workflow_id, answers, offline)
-    _say_what_is_misspelt(project, workflow_id, given)
+    for name, near in misspelt(project.plan.workflows[workflow_id], given):
+        note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
     from compozy_prefect.flows import local
 
@@ -143,20 +144,6 @@ def _say_what_is_offline(
             f"offline: {_list(made_up)} answered with made-up data, since --offline was given; "
             "no model is asked"
         )
-
-
-def _say_what_is_misspelt(
-    project: CompiledProject, workflow_id: str, given: dict[str, Any]
-) -> None:
-    """An input that the schema does not list, and that is nearly one of those it does."""
-    schema = project.plan.workflows[workflow_id].input_schema
-    listed = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(listed, dict):
-        return
-    for name in given.keys() - listed.keys():
-        near = nearest(name, listed)
-        if near is not None and near not in given:
-            note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
 
 def _list(names: list[str]) -> str:

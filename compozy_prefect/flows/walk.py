@@ -190,7 +190,7 @@ class Walk:
                 run.watched.tell("step_finished", step, CANCELED, 0.0, None)
             raise
         state, decided = ended
-        run.taken.add(Taken(step.path, "skipped" if _was_skipped(step, state) else "run"))
+        run.taken.add(Taken(step.path, "skipped" if state.skipped else "run"))
         self.note(state, decided.id)
         if self.watched and decided is step:
             run.watched.tell("step_finished", step, state.status, state.seconds, state.error)
@@ -330,11 +330,6 @@ class Walk:
             await journal.keep(where, kept)
             await faults.point("route.kept", instance.where)
         return kept[0], kept[1], kept[2]
-
-
-def _was_skipped(step: StepPlan, state: TaskState) -> bool:
-    """Whether the condition of a step said no: then not even its `with` was rendered."""
-    return bool(step.condition) and state.ok and state.input is None
 
 
 def _transition(

@@ -28,10 +28,9 @@ from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, schemas, templates, tools
 from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.llm.client import Usage
-from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.outcome import SKIPPED, plain
 from compozy_prefect.runtime.services import Services
 
-SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
 MOST_CALLS = 50  # of tools in the prompts of one step
 ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
 

@@ -25,6 +25,7 @@ from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
 from compozy_prefect.language.data import read_data
 from compozy_prefect.language.names import nearest
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelClient, ModelRequest, Usage
+from compozy_prefect.runtime.outcome import same_json
 from compozy_prefect.runtime.schemas import shown
 
 ANY = "*"
@@ -62,7 +63,7 @@ class Answer:
 
     def matches(self, given: Mapping[str, Json]) -> bool:
         return self.when is not None and all(
-            name in given and _same(given[name], value) for name, value in self.when.items()
+            name in given and same_json(given[name], value) for name, value in self.when.items()
         )
 
 
@@ -243,17 +244,6 @@ def _stranger(path: Keys, what: str, known: Collection[str]) -> Stranger:
     hint = f"; did you mean `{near}`?" if near else ""
     message = f"the mocks name the {what} `{name}`, which the project does not have{hint}"
     return Stranger(path, message)
-
-
-def _same(a: Json, b: Json) -> bool:
-    """Equality of JSON values: 1 is 1.0, but true is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
 
 
 def _answers(data: Any, source: str, at: Keys) -> _Answers:

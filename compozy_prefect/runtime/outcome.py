@@ -20,6 +20,8 @@ from compozy_prefect.runtime.llm.client import Usage
 SUCCESS, FAILED, TIMED_OUT, CANCELED = "SUCCESS", "FAILED", "TIMED_OUT", "CANCELED"
 RUNNING = "RUNNING"
 
+SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
+
 TIMEOUT_CODE = "TIMEOUT"
 CANCELED_CODE = "CANCELED"
 _MAX_DEPTH = 200  # containers in containers; beyond it, JSON readers elsewhere give up
@@ -77,6 +79,11 @@ class TaskState:
     @property
     def ok(self) -> bool:
         return self.status == SUCCESS
+
+    @property
+    def skipped(self) -> bool:
+        """Whether its condition said no: then not even its `with` was rendered."""
+        return self.ok and self.input is None and self.output == SKIPPED
 
     def for_templates(self) -> dict[str, Json]:
         """The entry of `.tasks` (language.md §11.3)."""
@@ -180,6 +187,17 @@ def _utf8(text: str, at: str) -> None:
         raise OutputInvalid(
             f"{_where(at)} holds {half}, one half of a pair, which is no character"
         ) from None
+
+
+def same_json(a: Json, b: Json) -> bool:
+    """Equality of JSON values: 1 is 1.0, but true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_json(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_json, a, b))
+    return bool(a == b)
 
 
 def _key(key: Any) -> str:

@@ -50,12 +50,16 @@ class ExpectedError(_Closed):
     details: Data = field(None, "What is known besides.")
 
 
+Ended = Literal["SUCCESS", "FAILED", "TIMED_OUT", "CANCELED"]
+InAWord = Literal["SUCCESS", "FAILED", "TIMED_OUT", "CANCELED", "skipped", "not run"]
+
+
 class ExpectedTask(_Closed):
     """How a task ended."""
 
     called = "an expected task"
 
-    status: Literal["SUCCESS", "FAILED", "TIMED_OUT", "CANCELED"] | None = field(None, "How.")
+    status: Ended | None = field(None, "How.")
     input: Data = field(None, "Its `with`, as it was rendered.")
     output: Data = field(None, "What it gave.")
     error: ExpectedError | None = field(None, "How it failed.")
@@ -73,7 +77,7 @@ class Expected(_Closed):
     )
     output: Data = field(None, "What the workflow gives.")
     error: ExpectedError | None = field(None, "How it fails.")
-    tasks: dict[str, ExpectedTask | Literal["not run", "skipped"]] = field(
+    tasks: dict[str, ExpectedTask | InAWord] = field(
         {}, "How tasks end, by their ids.", example={"notify": "not run"}
     )
 
