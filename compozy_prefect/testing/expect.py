@@ -115,7 +115,9 @@ def _argument(name: str, node: nodes.Mapping, found: list[Diagnostic], optional:
 
 
 def _refused(name: str, wanted: str, node: nodes.Node, found: list[Diagnostic]) -> Any:
-    message = f"`{name}` takes {wanted}, not {misfits.seen(node)}"
+    is_empty = isinstance(node, nodes.Sequence) and not node.items
+    seen = "an empty list" if is_empty else misfits.seen(node)
+    message = f"`{name}` takes {wanted}, not {seen}"
     found.append(error("CZ702", message, misfits.head(node)))
     return FAULT
 
@@ -145,7 +147,7 @@ def _types(node: nodes.Node, found: list[Diagnostic]) -> Any:
             message = f"`$type` cannot be {misfits.seen(item)}"
             found.append(error("CZ702", message, misfits.head(item), hint))
             return FAULT
-    return tuple(names) if names else _refused("$type", "a type", node, found)
+    return tuple(names) if names else _refused("$type", "a type or several", node, found)
 
 
 def _pattern(node: nodes.Node, found: list[Diagnostic]) -> Any:
@@ -163,7 +165,7 @@ def _pattern(node: nodes.Node, found: list[Diagnostic]) -> Any:
 
 def _one_of(node: nodes.Node, found: list[Diagnostic]) -> Any:
     if not isinstance(node, nodes.Sequence) or not node.items:
-        return _refused("$one_of", "a list of what it may be, and not an empty one", node, found)
+        return _refused("$one_of", "a list of what it may be", node, found)
     return tuple(read(item, found) for item in node.items)
 
 

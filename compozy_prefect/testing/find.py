@@ -59,7 +59,7 @@ def _root_of(directory: Path) -> Path:
     """The nearest directory around, or this one, that has a project file."""
     if _is_project(directory):
         return directory
-    for above in directory.absolute().parents:
+    for above in Path(os.path.abspath(directory)).parents:
         if _is_project(above):
             return above
     raise UsageError(f"there is no {PROJECT_FILES[0]} in {directory}, nor in a directory above it")
