@@ -97,7 +97,7 @@ def explained(
     one: Finished, sources: Mapping[str, SourceText], *, colour: bool = False
 ) -> Iterator[str]:
     """The lines that say why a case did not pass."""
-    yield f"{_flat(one.case.name)}"
+    yield f"{one.case.file}:{one.case.span.line}: {_flat(one.case.name)}"
     if one.message:
         yield f"  {_flat(one.message)}"
         yield from _excerpt(one.case.span, sources, colour)
