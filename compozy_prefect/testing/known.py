@@ -40,7 +40,8 @@ class Known:
         return [step for step in self._tree.all if _is_called(step, key.split("/"))]
 
     def no_task(self, key: str, span: Span) -> Diagnostic:
-        hint = suggest(key, self._tree.ids, what="its tasks are", limit=_LISTED)
+        known = [step.path for step in self._tree.all] if "/" in key else self._tree.ids
+        hint = suggest(key, known, what="its tasks are", limit=_LISTED)
         message = f"workflow `{self.plan.id}` has no task `{key}`"
         return error("CZ701", message, span, hint)
 
