@@ -130,20 +130,31 @@ def _render_one(diagnostic: Diagnostic, sources: Mapping[str, SourceText], colou
     out = [f"{head}: {paint.bold(_one_line(diagnostic.message))}"]
     span = diagnostic.span
     if span is not None:
-        gutter = " " * len(str(span.line))
-        out.append(f"{gutter}{paint.dim('-->')} {_one_line(span.file)}:{span.line}:{span.column}")
-        source = sources.get(span.file)
-        if source is not None and 1 <= span.line <= len(source.lines):
-            text, mark = _underlined(source.lines[span.line - 1], span)
-            out.append(paint.dim(f"{gutter} |"))
-            out.append(f"{paint.dim(f'{span.line} |')} {text}".rstrip())
-            out.append(
-                f"{paint.dim(f'{gutter} |')} {paint.severity(diagnostic.severity, mark)}".rstrip()
-            )
+        out += excerpt(span, sources, severity=diagnostic.severity, colour=colour)
     if diagnostic.hint:
         pad = " " * (len(str(span.line)) if span else 0)
         out.append(f"{pad} {paint.dim('=')} hint: {_one_line(diagnostic.hint)}")
     return "\n".join(out) + "\n"
+
+
+def excerpt(
+    span: Span,
+    sources: Mapping[str, SourceText],
+    *,
+    severity: Severity = "error",
+    colour: bool = False,
+) -> list[str]:
+    """The lines that show a place: where it is, and its text underlined if the source is known."""
+    paint = _Paint(colour)
+    gutter = " " * len(str(span.line))
+    out = [f"{gutter}{paint.dim('-->')} {_one_line(span.file)}:{span.line}:{span.column}"]
+    source = sources.get(span.file)
+    if source is not None and 1 <= span.line <= len(source.lines):
+        text, mark = _underlined(source.lines[span.line - 1], span)
+        out.append(paint.dim(f"{gutter} |"))
+        out.append(f"{paint.dim(f'{span.line} |')} {text}".rstrip())
+        out.append(f"{paint.dim(f'{gutter} |')} {paint.severity(severity, mark)}".rstrip())
+    return out
 
 
 def _one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from compozy_prefect.cli import main
 from compozy_prefect.cli.app import app
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.testing.load import load
 from tests.support.prefect_server import Api
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +42,14 @@ def test_the_mocks_are_mocks() -> None:
     mocks = Mocks.from_mapping(yaml.safe_load(blocks("yaml")[1]))
     assert mocks.has_agent("greeter", "greet")
     assert mocks.has_tool("flaky")
+
+
+def test_the_tests_are_tests(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples" / "support-ticket", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "workflows" / "triage.test.yaml"
+    file.write_text(blocks("yaml")[2])
+    (case,) = (case for case in load(tmp_path).cases if case.workflow == "triage")
+    assert case.tasks[1].state == "not run"
 
 
 def test_the_commands_exist() -> None:

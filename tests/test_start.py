@@ -24,6 +24,7 @@ COMMANDS = {
     "validate": ["validate", str(HELLO)],
     "validate as JSON": ["validate", str(HELLO), "--format", "json"],
     "plan": ["plan", str(HELLO)],
+    "test --list": ["test", str(HELLO), "--list"],
     "render": ["render", "{{ upper 'hello' | toJson }}"],
     "explain": ["explain", "CZ210"],
     "version": ["version"],
@@ -31,6 +32,8 @@ COMMANDS = {
 }
 # Left of `flows` nothing knows the engine; these stand there.
 LEFT = ("language", "expressions", "compiler", "codes", "diagnostics.py", "errors.py")
+# Of the tests of workflows, only what runs them does.
+TESTING = [path for path in sorted((PACKAGE / "testing").glob("*.py")) if path.name != "run.py"]
 EAGER = ("prefect", "litellm", "mcp", "fastapi", "redis", "sqlalchemy", "httpx")
 
 
@@ -94,6 +97,15 @@ def test_nothing_left_of_flows_imports_the_engine(path: Path) -> None:
         assert name.split(".")[0] not in EAGER
         if path.name != "compile.py" or name not in allowed:
             assert ".".join(name.split(".")[:2]) not in inside
+
+
+@pytest.mark.parametrize("path", TESTING, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_what_runs_tests_imports_the_engine(path: Path) -> None:
+    outside = {f"compozy_prefect.{name}" for name in ("flows", "api", "store", "cli")}
+    for name in _imports(ast.parse(path.read_text("utf-8"))):
+        assert name.split(".")[0] not in EAGER
+        assert ".".join(name.split(".")[:2]) not in outside
+        assert name != "compozy_prefect.testing.run"
 
 
 AUDIT = """

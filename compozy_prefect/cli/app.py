@@ -63,6 +63,10 @@ _COMMANDS = {
     "validate": ("project:validate", "Say what is wrong with a project; nothing is executed."),
     "plan": ("project:plan", "Print the plan: all that a run needs, as canonical JSON."),
     "graph": ("graph:graph", "Draw the workflows of a project."),
+    "test": (
+        "test:run_tests",
+        "Run the tests of a project: what goes in, and what is to come out.",
+    ),
     "run": ("run:run", "Run a workflow as a Prefect flow and print its output."),
     "prompt": ("prompt:prompt", "Print what a task would ask its model, unsent."),
     "runs": ("executions:runs", "List the latest executions."),

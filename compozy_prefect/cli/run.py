@@ -22,7 +22,7 @@ from compozy_prefect.cli.output import colour, note, print_diagnostics, print_js
 from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.errors import UsageError
 from compozy_prefect.language.data import read_data
-from compozy_prefect.language.names import nearest
+from compozy_prefect.runtime.inputs import misspelt
 
 if TYPE_CHECKING:
     from compozy_prefect.compiler.plan import StepPlan
@@ -94,7 +94,8 @@ def run(
 
     cassette = local.cassette(record, replay, loose=replay_loose)
     _say_what_is_offline(project, workflow_id, answers, offline)
-    _say_what_is_misspelt(project, workflow_id, given)
+    for name, near in misspelt(project.plan.workflows[workflow_id], given):
+        note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
     logging.raiseExceptions = False  # a server that is gone is our sentence to say, not its log's
     result = local.run(
@@ -132,14 +133,8 @@ def answers_of(project: CompiledProject, path: Path | None) -> Mocks | None:
     from compozy_prefect.runtime.mocks import Mocks
 
     answers = Mocks.from_file(path)
-    agents = {name: set(actions) for name, actions in project.agents.items()}
-    tools = set(project.tools)
-    for plan in project.plan.workflows.values():
-        tools |= plan.tools.keys()
-        for agent in plan.agents.values():
-            agents.setdefault(agent.id, set()).update(agent.actions)
-    for warning in answers.unknown(agents, tools):
-        note(f"warning: {warning}")
+    for stranger in answers.unknown(project.agents, project.tools):
+        note(f"warning: {stranger.message}")
     return answers
 
 
@@ -164,20 +159,6 @@ def _say_what_is_offline(
             f"offline: {_list(made_up)} answered with made-up data, since --offline was given; "
             "no model is asked"
         )
-
-
-def _say_what_is_misspelt(
-    project: CompiledProject, workflow_id: str, given: dict[str, Any]
-) -> None:
-    """An input that the schema does not list, and that is nearly one of those it does."""
-    schema = project.plan.workflows[workflow_id].input_schema
-    listed = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(listed, dict):
-        return
-    for name in given.keys() - listed.keys():
-        near = nearest(name, listed)
-        if near is not None and near not in given:
-            note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
 
 def _list(names: list[str]) -> str:

@@ -136,7 +136,11 @@ def compile_project(
     Raises ProjectInvalid when it has errors (under `strict`, also when it has warnings), and
     UsageError when there is no such path.
     """
-    checked = check(path, env_file=env_file, strict=strict, flags=flags)
+    return compiled(check(path, env_file=env_file, strict=strict, flags=flags), strict=strict)
+
+
+def compiled(checked: CheckedProject, *, strict: bool = False) -> CompiledProject:
+    """A project that was read and checked, compiled. Raises ProjectInvalid as `compile_project`."""
     if has_errors(checked.diagnostics, strict=strict):
         raise ProjectInvalid(checked.diagnostics, checked.sources)
     # Imported late: `validate` needs no plan, and is measured in milliseconds.
@@ -145,16 +149,28 @@ def compile_project(
     with _collector_paused():
         lowered = lower(checked.project)
     loaded = checked.project.loaded
+    agents, tools = _answering(checked.project, lowered.plan)
     return CompiledProject(
         root=loaded.root,
         lowered=lowered,
         env={**loaded.env, **lowered.secrets},
         warnings=checked.diagnostics,
         sources=checked.sources,
-        agents={
-            agent_id: frozenset(action.id for action in agent.actions if action.id)
-            for one in checked.project.workflows
-            for agent_id, agent in one.scope.agents.items()
-        },
-        tools=frozenset(name for one in checked.project.workflows for name in one.scope.tools),
+        agents=agents,
+        tools=tools,
     )
+
+
+def _answering(project: Project, plan: Plan) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
+    """The agents with their actions and the tools: of the scopes, and those a task writes out."""
+    agents: dict[str, set[str]] = {}
+    tools: set[str] = set()
+    for one in project.workflows:
+        tools |= one.scope.tools.keys()
+        for agent_id, agent in one.scope.agents.items():
+            agents.setdefault(agent_id, set()).update(a.id for a in agent.actions if a.id)
+    for workflow in plan.workflows.values():
+        tools |= workflow.tools.keys()
+        for planned in workflow.agents.values():
+            agents.setdefault(planned.id, set()).update(planned.actions)
+    return {name: frozenset(actions) for name, actions in agents.items()}, frozenset(tools)

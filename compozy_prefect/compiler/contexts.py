@@ -107,18 +107,22 @@ class Contexts:
             self._made[key] = self._context(makers, self._states(step))
         return self._made[key]
 
+    def outside(self) -> Shape:
+        """What templates of the workflow itself see, such as those of its `outputs`."""
+        shapes = self._shapes
+        return self._context({"input": lambda: shapes.input}, self._states(None))
+
     def _context(self, makers: Makers, tasks: Shape) -> Shape:
         fields = Layers(Lazy(makers), {**self._always, "tasks": tasks})
         return map_of(fields, rest=UNKNOWN)
 
     def _outside(self, place: Place) -> Shape:
         """Templates of the workflow itself, and of agents on behalf of the steps that use them."""
-        shapes, makers = self._shapes, Makers()
+        makers = Makers()
         if place.sees == "event":
             return UNKNOWN
         if place.owner is None:
-            makers["input"] = lambda: shapes.input
-            return self._context(makers, self._states(None))
+            return self.outside()
         users = self._users_of(place)
         if users.only is not None:
             makers = self._around(users.only, False)

@@ -20,6 +20,7 @@ from compozy_prefect.language.models.memory import Memory
 from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.project import NamedSchema, Project, SingleFile, Workflow
 from compozy_prefect.language.models.settings import SECTIONS
+from compozy_prefect.language.models.suite import Suite
 from compozy_prefect.language.models.task import TASK_TYPES, Task
 from compozy_prefect.language.models.tool import Tool
 
@@ -27,7 +28,7 @@ Schema = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
-# What a file may hold, by the name that its `resource` has (language.md §10.6).
+# What a file may hold, by the name that its `resource` has (language.md §10.6); a test has none.
 KINDS: dict[str, type[Noun]] = {
     "project": Project,
     "workflow": Workflow,
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Noun]] = {
     "knowledge_base": KnowledgeBase,
     "embedder": Embedder,
     "vectordb": VectorDb,
+    "test": Suite,
 }
 
 # What tells the type of a task that does not state it, in this order (language.md §3.1).
@@ -55,6 +57,13 @@ _DIRECTIVES = {
     "$ref": {"type": "string", "description": 'A value from elsewhere: `local::agents.#(id="x")`.'},
     "$use": {"type": "string", "description": "An agent, a tool or a task from elsewhere."},
     "$merge": {"type": ["array", "object"], "description": "Several maps or lists as one."},
+}
+_DIRECTIVE = {
+    "directive": {
+        "properties": dict(_DIRECTIVES),
+        "minProperties": 1,
+        "propertyNames": {"enum": list(_DIRECTIVES)},
+    }
 }
 _UNIT = "|".join(("[nNuUµμmM][sS]", "[sSmMhHdDwW]"))
 _WORD = "|".join(
@@ -84,8 +93,8 @@ _TYPES = {
 
 def schema(kind: str) -> Schema:
     """The JSON Schema of a file that holds a `kind`, one of KINDS."""
-    made = _Definitions()
     noun = KINDS[kind]
+    made = _Definitions(directives=not noun.is_closed)
     root = made.reference(noun) | (_NAMED if noun is Task else {})
     if noun is Project:
         # A project file with tasks is also its workflow (§1.3).
@@ -97,14 +106,7 @@ def schema(kind: str) -> Schema:
         "description": describe(kind),
         "type": "object",
         **root,
-        "$defs": {
-            "directive": {
-                "properties": dict(_DIRECTIVES),
-                "minProperties": 1,
-                "propertyNames": {"enum": list(_DIRECTIVES)},
-            },
-            **made.done,
-        },
+        "$defs": (_DIRECTIVE if made.directives else {}) | made.done,
     }
 
 
@@ -119,10 +121,11 @@ def _said(noun: type[Noun]) -> str:
 
 
 class _Definitions:
-    """The schemas of all nouns that are reached, by name."""
+    """The schemas of all nouns that are reached, by name; `directives`: as a value may be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, directives: bool) -> None:
         self.done: dict[str, Schema] = {}
+        self.directives = dict(_DIRECTIVES) if directives else {}
 
     def reference(self, noun: type[Noun]) -> Schema:
         """To a definition that holds for maps, and says nothing of other values."""
@@ -138,9 +141,12 @@ class _Definitions:
         out: Schema = {
             "description": _said(noun),
             "properties": {key: self._field(declared) for key, declared in known.items()}
-            | _DIRECTIVES,
+            | self.directives,
         }
-        return out | _unless_directive({"required": required} if required else {})
+        rules: Schema = {"required": required} if required else {}
+        if not noun.is_closed:
+            return out | _unless_directive(rules)
+        return out | rules | {"additionalProperties": False}
 
     def _task(self) -> Schema:
         """What all types have, and by the type what only some have."""
@@ -218,12 +224,12 @@ class _Definitions:
             full = next(form for form in maps if form.noun is not Selector)
             only = {"required": ["id"], "maxProperties": 1, "type": "object"}
             out |= {"if": only, "then": self._map(maps[0]), "else": self._map(full)}
-        else:
+        elif self.directives:
             out |= _like("directive")
-        types += ["object", *(["null"] if is_optional else [])]
+        types += [*(["object"] if self.directives else []), *(["null"] if is_optional else [])]
         if "enum" in out:
-            named = [{"enum": [*out.pop("enum"), *([None] if is_optional else [])]}]
-            return {"anyOf": [*named, {"type": "object", **out}]}
+            named = {"enum": [*out.pop("enum"), *([None] if is_optional else [])]}
+            return {"anyOf": [named, {"type": "object", **out}]} if out else named
         return {"type": list(dict.fromkeys(types)), **out}
 
     def _rules(self, form: Kind) -> Schema:
@@ -244,7 +250,8 @@ class _Definitions:
         if form.noun is not None:
             return self.reference(form.noun) | (_NAMED if form.noun is Task and needs_id else {})
         inside = True if form.item is None else self._value(form.item)
-        return {"properties": dict(_DIRECTIVES), "additionalProperties": inside}
+        directives = {"properties": dict(self.directives)} if self.directives else {}
+        return {**directives, "additionalProperties": inside}
 
 
 def _like(name: str) -> Schema:

@@ -130,6 +130,11 @@ class Shapes:
         """The rendered `with` of a step: `.with`, and `.input` (§11.2)."""
         return self._once("with", step, outcomes.given)
 
+    def result(self) -> Shape:
+        """What the workflow gives when it succeeds; UNKNOWN without `outputs` (§2.1)."""
+        outputs = self.scope.workflow.outputs
+        return self.written(outputs, self._contexts.outside()) if outputs else UNKNOWN
+
     def context(self, step: Step, sees: variables.Scope) -> Shape:
         """What a field of a step sees."""
         return self._contexts.inside(step, sees)

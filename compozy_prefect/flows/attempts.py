@@ -88,6 +88,7 @@ class Attempts:
         self.input: Json = None
         self._usage: Usage | None = None
         self._journal, self._watch = journal, watch
+        self.number = 1
         self.started = time.monotonic()
         self._instance = instance
         self._scope = scope
@@ -96,6 +97,7 @@ class Attempts:
 
     async def once(self, number: int, log: engine.Log) -> Json:
         step, redactor = self._instance.step, self._redactor
+        self.number = number
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)
         where = self._instance.where
@@ -143,7 +145,14 @@ class Attempts:
     def _state(self, status: str) -> TaskState:
         one = self._instance
         seconds = time.monotonic() - self.started
-        return TaskState(one.id, one.step.type, status, parent=one.parent, seconds=seconds)
+        return TaskState(
+            one.id,
+            one.step.type,
+            status,
+            parent=one.parent,
+            seconds=seconds,
+            attempts=self.number,
+        )
 
 
 def _sum(one: Usage | None, other: Usage | None) -> Usage | None:

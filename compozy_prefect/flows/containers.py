@@ -49,7 +49,7 @@ async def container(walk: Walk, instance: Instance, given: Mapping[str, Json]) -
         if not instance.passed:
             with walk.runner.activity.work():
                 await asyncio.sleep(delays[number - 1])
-        state = await evaluated(walk, instance, given, body)
+        state = replace(await evaluated(walk, instance, given, body), attempts=number + 1)
     return state
 
 

@@ -18,9 +18,10 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.attempts import Instance, canceled, end_of, ended, placed
-from compozy_prefect.runtime.attempt import SKIPPED, Attempt
+from compozy_prefect.runtime.attempt import Attempt
 from compozy_prefect.runtime.outcome import (
     FAILED,
+    SKIPPED,
     SUCCESS,
     TIMED_OUT,
     TIMEOUT_CODE,

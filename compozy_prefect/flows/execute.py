@@ -61,6 +61,7 @@ from compozy_prefect.runtime.outcome import (
     SUCCESS,
     Failure,
     Outcome,
+    Taken,
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
@@ -158,6 +159,7 @@ class _Execution:
     blocks: dict[str, Json] = field(default_factory=dict, init=False)
     started: float = field(default_factory=time.monotonic, init=False)
     states: dict[str, TaskState | None] = field(default_factory=dict, init=False)
+    taken: set[Taken] = field(default_factory=set, init=False)
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
 
@@ -202,13 +204,17 @@ class _Execution:
                 await self.journal.finish()
         await faults.point("run.ended")
         status = SUCCESS if failure is None else FAILED
-        return Outcome(status, self.input, redactor.json(output), failure, by_key(self.states))
+        output = redactor.json(output)
+        return replace(self._ended(status, failure), output=output)
 
     def cancelled(self) -> Outcome:
         """The outcome of a walk that `Cancellation` ended."""
         reason = self.session.cancellation.reason or "cancelled"
-        failure = Failure(reason, CANCELED_CODE)
-        return Outcome(CANCELED, self.input, None, failure, by_key(self.states))
+        return self._ended(CANCELED, Failure(reason, CANCELED_CODE))
+
+    def _ended(self, status: str, failure: Failure | None) -> Outcome:
+        tasks, taken = by_key(self.states), frozenset(self.taken)
+        return Outcome(status, self.input, None, failure, tasks, taken)
 
     async def _load_blocks(self) -> list[str]:
         """Loads the blocks that templates read; the secrets in them."""
@@ -271,6 +277,7 @@ class _Execution:
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
             states=self.states,
+            taken=self.taken,
         )
         return Walk(run, scope, runner(self.run_id))
 

@@ -21,7 +21,8 @@ from compozy_prefect.flows.build import build_flow, run_name
 from compozy_prefect.flows.engine import create_flow_run
 from compozy_prefect.runtime.outcome import CANCELED, CANCELED_CODE, FAILED, Failure, Outcome
 
-TAG = "compozy"  # on every flow run that is started here
+TAG = "compozy"  # on every flow run that is started here …
+TEST_TAG = "compozy-test"  # … but those of `compozy test`, which `compozy runs` leaves out
 _LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
@@ -42,6 +43,7 @@ async def create(
     checked: Mapping[str, Json],
     key: str,
     parent: UUID | None = None,
+    tag: str = TAG,
 ) -> tuple[Flow[..., Any], FlowRun, bool]:
     """The flow, a flow run of it on the server, and whether it is a new one.
 
@@ -56,7 +58,7 @@ async def create(
         stored = {types.parameters(workflow.input_schema)[0].name: stored}
     name = run_name(workflow.id, checked)
     flow_run, new = await create_flow_run(
-        client, flow, name=name, parameters=stored, tags=[TAG], key=key, parent=parent
+        client, flow, name=name, parameters=stored, tags=[tag], key=key, parent=parent
     )
     return flow, flow_run, new
 

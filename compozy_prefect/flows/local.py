@@ -69,7 +69,7 @@ def run(
 
     from compozy_prefect.flows.run import run_sync
 
-    _collect_garbage()
+    collect_garbage()
     origin = Origin(project.root, env_file, keys_in_files=bool(project.lowered.secrets))
     return run_sync(
         project.plan, workflow_id, given, services=services, observer=observer, origin=origin
@@ -116,7 +116,7 @@ def resume(
 
     from compozy_prefect.flows.resume import resume_sync
 
-    _collect_garbage()
+    collect_garbage()
     return resume_sync(record, plan, services=services, observer=observer)
 
 
@@ -174,7 +174,7 @@ def _dotenv(file: Path) -> dict[str, str]:
     return read_env(SourceText(file.name, text))[0]
 
 
-def _collect_garbage() -> None:
+def collect_garbage() -> None:
     """Turns the collector on, which the command line has off while modules are imported."""
     if not gc.isenabled():
         gc.freeze()

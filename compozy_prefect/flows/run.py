@@ -45,6 +45,7 @@ from compozy_prefect.runtime.outcome import (
     SUCCESS,
     Failure,
     Outcome,
+    Taken,
     TaskState,
     plain,
 )
@@ -57,7 +58,10 @@ SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended; `to_json` is the object that `compozy run --json` prints (design.md)."""
+    """How a run ended; `to_json` is the object that `compozy run --json` prints (design.md).
+
+    `taken` are the ways that it took at the steps of the plan.
+    """
 
     execution_id: str
     workflow_id: str
@@ -69,6 +73,7 @@ class RunResult:
     usage: Usage
     duration_seconds: float
     ui_url: str
+    taken: frozenset[Taken] = frozenset()
 
     def to_json(self) -> dict[str, Json]:
         return {
@@ -107,14 +112,18 @@ async def run(
     cancellation: Cancellation | None = None,
     origin: Origin = NOWHERE,
     key: str = "",
+    is_test: bool = False,
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
     `origin` is where the environment comes from, for `resume`. Of all runs with the same `key`
-    there is one: AlreadyBegun is raised when it is there. A workflow that fails gives a
-    result, no exception, and so does one whose server went away. Raises InputInvalid before
-    anything starts when the input breaks the workflow's schema, UsageError for an unknown
-    workflow, and ServerUnavailable when the Prefect server cannot be reached or refuses the run.
+    there is one: AlreadyBegun is raised when it is there. `is_test`: the run is one of many, is
+    not listed and not resumed, and whoever runs them all calls `hand_over` at the end.
+
+    A workflow that fails gives a result, no exception, and so does one whose server went away.
+    Raises InputInvalid before anything starts when the input breaks the workflow's schema,
+    UsageError for an unknown workflow, and ServerUnavailable when the Prefect server cannot be
+    reached or refuses the run.
     """
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
@@ -138,10 +147,12 @@ async def run(
             pid=os.getpid(),
         )
         executions = Executions.here()
-        with _rather_than_none():
-            executions.announce(announced, plan)
+        if not is_test:
+            with _rather_than_none():
+                executions.announce(announced, plan)
+        tag = flow_runs.TEST_TAG if is_test else flow_runs.TAG
         flow, flow_run, new = await flow_runs.create(
-            client, plan, workflow, given, checked, announced.id
+            client, plan, workflow, given, checked, announced.id, tag=tag
         )
         if key and not new:
             raise AlreadyBegun(str(flow_run.id), announced.id)
@@ -153,15 +164,22 @@ async def run(
         return Opened(flow, flow_run, checked)
 
     session = Session(services, observer, cancellation or Cancellation())
-    return await carry(plan, workflow_id, create, session, origin)
+    return await carry(plan, workflow_id, create, session, origin, is_test=is_test)
 
 
 async def carry(
-    plan: Plan, workflow_id: str, open: Open, session: Session, origin: Origin
+    plan: Plan,
+    workflow_id: str,
+    open: Open,
+    session: Session,
+    origin: Origin,
+    *,
+    is_test: bool = False,
 ) -> RunResult:
     """Runs the flow run that `open` gives to its end, whoever began it."""
     services = session.services
-    listeners = Listeners(partial(run, plan, services=services, origin=origin), services)
+    begin = partial(run, plan, services=services, origin=origin, is_test=is_test)
+    listeners = Listeners(begin, services)
     session.start = listeners.start
     watched = Watched(session.observer)
     started = time.monotonic()
@@ -188,10 +206,11 @@ async def carry(
             outcome = Outcome(FAILED, opened.input, None, Failure(str(lost), SERVER_LOST))
             if session.outcome is not None:
                 # The tasks have run, but nobody will find that in Prefect.
-                session.outcome = replace(outcome, tasks=session.outcome.tasks)
+                before = session.outcome
+                session.outcome = replace(outcome, tasks=before.tasks, taken=before.taken)
         finally:
             SESSION.reset(token)
-            if not await hand_over():
+            if not is_test and not await hand_over():
                 _log.warning(
                     "the Prefect server did not take everything that this run had to tell it"
                 )
@@ -211,6 +230,7 @@ async def carry(
         usage=outcome.usage,
         duration_seconds=time.monotonic() - started,
         ui_url=ui_url(opened.flow_run),
+        taken=outcome.taken,
     )
     watched.tell("run_finished", result)
     return result

@@ -24,7 +24,7 @@ from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
-from compozy_prefect.runtime.outcome import CANCELED, RUNNING, TaskState, plain
+from compozy_prefect.runtime.outcome import CANCELED, RUNNING, Taken, TaskState, plain
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Opened, Scope
 
@@ -63,7 +63,8 @@ class Run:
     """What all lists of steps of one execution share.
 
     `states` holds how the steps ended by their path, in the order in which they began, and
-    `instances` what they were at their last visit. No step begins while one of `gates` is not set.
+    `instances` what they were at their last visit; `taken` are the ways of all visits. No step
+    begins while one of `gates` is not set.
     """
 
     watched: Watched
@@ -76,6 +77,7 @@ class Run:
     gates: tuple[asyncio.Event, ...]
     progress: Progress
     states: dict[str, TaskState | None] = field(default_factory=dict)
+    taken: set[Taken] = field(default_factory=set)
     visits: dict[str, int] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
 
@@ -115,7 +117,9 @@ class Walk:
                 raise _no_such_task(current, steps)
             state, decided = await self.step(step, given, by_id, after=before)
             before = (step.id,)
-            transition = _transition(step, decided, state, go_on=go_on)
+            edge, transition = _transition(step, decided, state, go_on=go_on)
+            if transition.next:
+                self.run.taken.add(Taken(decided.path, edge))
             if not state.ok and transition.next:
                 state = replace(state, handled=True)
                 await self.pass_over(self.run.instances[self.prefix + state.id])
@@ -187,6 +191,7 @@ class Walk:
                 run.watched.tell("step_finished", step, CANCELED, 0.0, None)
             raise
         state, decided = ended
+        run.taken.add(Taken(step.path, "skipped" if state.skipped else "run"))
         self.note(state, decided.id)
         if self.watched and decided is step:
             run.watched.tell("step_finished", step, state.status, state.seconds, state.error)
@@ -275,9 +280,12 @@ class Walk:
         """Decides, then runs what was chosen, as a flow run of its own in a sequence (§3.6)."""
         step = instance.step
         ended: list[Ended] = []
+        chosen: list[str] = []
 
         async def route(instance: Instance, opened: Opened, row: engine.Row) -> Made:
             key, target_id, value = await self._choice(instance, opened)
+            chosen.append(key)
+            self.run.taken.add(Taken(step.path, "route", key))
             target = beside.get(target_id)
             if target is None:
                 raise _no_such_task(target_id, list(beside.values()))
@@ -298,6 +306,7 @@ class Walk:
             )
 
         state = await evaluated(self, instance, given, route)
+        state = replace(state, route="".join(chosen))
         if not ended:
             return Ended(state, step)
         self.note(state)
@@ -324,15 +333,18 @@ class Walk:
         return kept[0], kept[1], kept[2]
 
 
-def _transition(step: StepPlan, decided: StepPlan, state: TaskState, *, go_on: bool) -> Transition:
+def _transition(
+    step: StepPlan, decided: StepPlan, state: TaskState, *, go_on: bool
+) -> tuple[str, Transition]:
+    """The edge that leads on from a step, and its name."""
     if state.ok:
-        return decided.on_success
+        return "on_success", decided.on_success
     timed_out = state.error is not None and state.error.code == WAIT_TIMEOUT
     if decided.wait is not None and decided.wait.on_timeout and timed_out:
-        return Transition(decided.wait.on_timeout)
+        return "on_timeout", Transition(decided.wait.on_timeout)
     if not decided.on_error.next and go_on:
-        return step.on_success
-    return decided.on_error
+        return "on_success", step.on_success
+    return "on_error", decided.on_error
 
 
 def _no_such_task(name: str, steps: Sequence[StepPlan]) -> RunError:

@@ -58,8 +58,12 @@ _DIRECTORIES = {
     "workflows": "workflow",
 }
 _YAML = (".yaml", ".yml")
+TESTS = (".test.yaml", ".test.yml")  # what `compozy test` runs, and what is no part of a project
 _BRACES = re.compile(r"\{([^{}]*)\}")  # the innermost
-_ALWAYS_EXCLUDED = ("**/.#*", "**/*~", "**/*.bak", "**/*.swp", "**/*.tmp", "**/._*")
+_ALWAYS_EXCLUDED = (
+    *("**/.#*", "**/*~", "**/*.bak", "**/*.swp", "**/*.tmp", "**/._*"),
+    *(f"**/*{suffix}" for suffix in TESTS),
+)
 _NEVER_ENTERED = {".git", ".hg", ".svn", ".tox", ".venv", "__pycache__", "node_modules"}
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from compozy_prefect.diagnostics import Diagnostic, SourceText, Span, error, warning
 from compozy_prefect.errors import UsageError
-from compozy_prefect.language.autoload import Component, autoload
+from compozy_prefect.language.autoload import TESTS, Component, autoload
 from compozy_prefect.language.dotenv import read_env
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
@@ -100,11 +100,13 @@ def _project_path(path: Path) -> Path:
     if not path.is_dir():
         if not path.exists():
             raise UsageError(f"{path} is a symbolic link to something that does not exist")
+        if path.name.endswith(TESTS):
+            raise UsageError(f"{path} holds tests; `compozy test {path}` runs them")
         return path
     for name in PROJECT_FILES:
         if os.path.lexists(path / name):
             return path / name
-    here = sorted(p.name for p in _listing(path) if p.suffix in _YAML)
+    here = sorted(p.name for p in _listing(path) if _is_yaml(p.name))
     known = f"; it has {', '.join(here[:5])}, which can be given by name" if here else ""
     raise UsageError(f"there is no compozy.yaml in {path}{known}")
 
@@ -232,6 +234,10 @@ def _listed_twice(source: Node, first: Span | None) -> Diagnostic:
     return error("CZ109", f"this file is listed twice, {where}", source.span, "remove one of them")
 
 
+def _is_yaml(name: str) -> bool:
+    return name.endswith(_YAML) and not name.endswith(TESTS)
+
+
 def _nearest_file(root: Path, wanted: str) -> str | None:
     """The YAML file of the project whose path, or else whose name, comes nearest."""
     paths = sorted(_yaml_files(root))
@@ -251,7 +257,7 @@ def _yaml_files(root: Path) -> Iterator[str]:
         if left < 0:
             return
         for file in files:
-            if file.endswith(_YAML):
+            if _is_yaml(file):
                 yield os.path.relpath(os.path.join(directory, file), root).replace(os.sep, "/")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
-from compozy_prefect.language.models.base import Declared, Kind
+from compozy_prefect.language.models.base import Declared, Kind, Noun
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar
 
@@ -94,14 +94,15 @@ def look_alike(field: Declared, node: Mapping) -> str | None:
     return None if field.key in node.entries else nearest(field.key, node.entries)
 
 
-def unknown_key(called: str, key: str, known: Iterable[str], node: Mapping) -> Diagnostic:
-    near = nearest(key, known)
-    return warning(
-        "CZ303",
-        f"{called} has no key `{key}`; it is ignored",
-        node.key_span(key),
-        f"did you mean `{near}`?" if near else None,
-    )
+def unknown_key(kind: type[Noun], key: str, known: Iterable[str], node: Mapping) -> Diagnostic:
+    """A warning; an error in what is closed, with all of its keys as nothing else lists them."""
+    names = list(known)
+    near = nearest(key, names)
+    hint = f"did you mean `{near}`?" if near else None
+    message, span = f"{kind.called} has no key `{key}`", node.key_span(key)
+    if kind.is_closed:
+        return error("CZ303", message, span, hint or f"it has {', '.join(names)}")
+    return warning("CZ303", f"{message}; it is ignored", span, hint)
 
 
 def head(node: Node) -> Span:

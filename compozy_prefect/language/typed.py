@@ -173,10 +173,9 @@ class _Reader:
     def _unknown_keys(self, kind: type[Noun], node: Mapping, told: set[str | None]) -> None:
         known = {*fields_of(kind), *kind.refused}
         for key in node.entries:
-            if key not in known and key[:1] != "$" and key not in told:
-                self.found.append(
-                    misfits.unknown_key(kind.called, key, sorted(fields_of(kind)), node)
-                )
+            directive = key[:1] == "$" and not kind.is_closed
+            if key not in known and not directive and key not in told:
+                self.found.append(misfits.unknown_key(kind, key, sorted(fields_of(kind)), node))
 
     def _task_type(self, node: Mapping) -> tuple[type[Task], str]:
         """The class of a task, and its type; `unknown` for one that is reported here."""
@@ -294,8 +293,12 @@ class _Reader:
             return node.value if is_template else self._duration(node, path)
         if type(node) is Scalar and type(node.value) in (str, int, float) and "text" in by_form:
             return node.text
+        if type(node) is Scalar and "choice" in by_form:
+            return self._value(by_form["choice"], node, path)
         if type(node) is Sequence and "list" in by_form:
             return self._value(by_form["list"], node, path)
+        if type(node) is Mapping and "map" in by_form:
+            return self._value(by_form["map"], node, path)
         if type(node) is Mapping:
             nouns = [form for form in kind.forms if form.form == "noun"]
             is_selector = set(node.entries) == {"id"}

@@ -17,10 +17,8 @@ from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Nowhere, Unwatched, Watch
 from compozy_prefect.runtime.executors import Executors
 from compozy_prefect.runtime.llm.client import Usage
-from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.outcome import SKIPPED, plain
 from compozy_prefect.runtime.scope import Opened, Scope, check, valid
-
-SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from compozy_prefect.compiler.plan import Json, WorkflowPlan
 from compozy_prefect.errors import InputInvalid
+from compozy_prefect.language.names import nearest
 from compozy_prefect.runtime import schemas
 
 
@@ -19,3 +20,15 @@ def check_input(workflow: WorkflowPlan, given: Mapping[str, Json]) -> dict[str, 
             details={"violations": broken},
         )
     return dict(value)
+
+
+def misspelt(workflow: WorkflowPlan, given: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Inputs that the schema does not list, each with the one it does that is nearly the same."""
+    schema = workflow.input_schema
+    listed = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(listed, dict):
+        return
+    for name in sorted(given.keys() - listed.keys()):
+        near = nearest(name, listed)
+        if near is not None and near not in given:
+            yield name, near

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
@@ -32,10 +32,31 @@ from compozy_prefect.runtime.llm.client import (
     Usage,
     tell,
 )
+from compozy_prefect.runtime.outcome import same_json
 from compozy_prefect.runtime.schemas import shown
 
 ANY = "*"
+Keys = tuple[str | int, ...]
+"""Where something stands in the mocks: keys and positions."""
+
 _KEYS = ("output", "error", "delay", "when")
+
+
+class MocksInvalid(UsageError):
+    """Mocks of another shape. `path` is where, and `said` what is wrong there."""
+
+    def __init__(self, source: str, path: Keys, said: str) -> None:
+        at = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+        where = f"`{at[1:]}`" if path else "the file"
+        super().__init__(f"{source}: {where} {said}")
+        self.path, self.said = path, said
+
+
+class Stranger(NamedTuple):
+    """What is mocked, at `path`, and what the project does not have."""
+
+    path: Keys
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +70,7 @@ class Answer:
 
     def matches(self, given: Mapping[str, Json]) -> bool:
         return self.when is not None and all(
-            name in given and _same(given[name], value) for name, value in self.when.items()
+            name in given and same_json(given[name], value) for name, value in self.when.items()
         )
 
 
@@ -100,28 +121,28 @@ class Mocks:
 
     @classmethod
     def from_mapping(cls, data: Any, source: str = "mocks") -> Mocks:
-        """Raises UsageError, which names `source`, the key and what would be right."""
+        """Raises MocksInvalid, which names `source`, the key and what would be right."""
         if data is None:
             data = {}
-        root = _mapping(data, source, "")
-        _known(root, ("agents", "tools", "blocks"), source, "")
+        root = _mapping(data, source, ())
+        _known(root, ("agents", "tools", "blocks"), source, ())
         agents: dict[str, dict[str, _Answers]] = {}
         for agent, actions in _part(root, "agents", source).items():
-            where = f"agents.{agent}"
-            listed = _mapping(actions, source, where, 'action ids (or "*") and their answers')
+            at: Keys = ("agents", agent)
+            listed = _mapping(actions, source, at, 'action ids (or "*") and their answers')
             agents[agent] = {
-                action: _answers(answers, source, f"{where}.{action}")
+                action: _answers(answers, source, (*at, action))
                 for action, answers in listed.items()
             }
         tools = {
-            tool: _answers(answers, source, f"tools.{tool}")
+            tool: _answers(answers, source, ("tools", tool))
             for tool, answers in _part(root, "tools", source).items()
         }
         blocks: dict[str, Json] = {}
         for block, fields in _part(root, "blocks", source).items():
-            where = f"blocks.{block}"
-            blocks[block] = _mapping(fields, source, where, "the fields of the block")
-            _json(fields, source, where)
+            at = ("blocks", block)
+            blocks[block] = _mapping(fields, source, at, "the fields of the block")
+            _json(fields, source, at)
         return cls(agents, tools, root, blocks)
 
     def has_agent(self, agent: str, action: str) -> bool:
@@ -158,22 +179,26 @@ class Mocks:
             raise ToolFailed(_unmatched(f"tool `{tool}`", given), **_FINAL)
         return found
 
-    def unknown(self, agents: Mapping[str, Collection[str]], tools: Collection[str]) -> list[str]:
-        """A warning for each id that is mocked and that the project does not have.
+    def unknown(
+        self, agents: Mapping[str, Collection[str]], tools: Collection[str]
+    ) -> list[Stranger]:
+        """The ids that are mocked and that the project does not have.
 
         `agents` are the project's agents with the ids of their actions.
         """
-        out: list[str] = []
+        out: list[Stranger] = []
         for agent, actions in self._agents.items():
             if agent not in agents:
-                out.append(_stranger("agent", agent, agents))
+                out.append(_stranger(("agents", agent), "agent", agents))
                 continue
             out += [
-                _stranger(f"action of agent `{agent}`", action, agents[agent])
+                _stranger(("agents", agent, action), f"action of agent `{agent}`", agents[agent])
                 for action in actions
                 if action != ANY and action not in agents[agent]
             ]
-        return out + [_stranger("tool", tool, tools) for tool in self._tools if tool not in tools]
+        return out + [
+            _stranger(("tools", tool), "tool", tools) for tool in self._tools if tool not in tools
+        ]
 
 
 class MockedClient:
@@ -223,83 +248,72 @@ def _unmatched(what: str, given: Mapping[str, Json]) -> str:
     )
 
 
-def _stranger(what: str, name: str, known: Collection[str]) -> str:
+def _stranger(path: Keys, what: str, known: Collection[str]) -> Stranger:
+    name = str(path[-1])
     near = nearest(name, known)
     hint = f"; did you mean `{near}`?" if near else ""
-    return f"the mocks name the {what} `{name}`, which the project does not have{hint}"
+    message = f"the mocks name the {what} `{name}`, which the project does not have{hint}"
+    return Stranger(path, message)
 
 
-def _same(a: Json, b: Json) -> bool:
-    """Equality of JSON values: 1 is 1.0, but true is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
-
-
-def _answers(data: Any, source: str, where: str) -> _Answers:
+def _answers(data: Any, source: str, at: Keys) -> _Answers:
     if isinstance(data, list):
         if not data:
-            raise UsageError(f"{source}: `{where}` is an empty list; it needs at least one answer")
-        return _Answers(_answer(item, source, f"{where}[{n}]") for n, item in enumerate(data))
-    return _Answers([_answer(data, source, where)])
+            raise MocksInvalid(source, at, "is an empty list; it needs at least one answer")
+        return _Answers(_answer(item, source, (*at, n)) for n, item in enumerate(data))
+    return _Answers([_answer(data, source, at)])
 
 
-def _answer(data: Any, source: str, where: str) -> Answer:
-    entry = _mapping(data, source, where, "`output` or `error`, and perhaps `delay` and `when`")
-    _known(entry, _KEYS, source, where)
+def _answer(data: Any, source: str, at: Keys) -> Answer:
+    entry = _mapping(data, source, at, "`output` or `error`, and perhaps `delay` and `when`")
+    _known(entry, _KEYS, source, at)
     if ("output" in entry) == ("error" in entry):
         both = "both `output` and `error`" if "output" in entry else "neither `output` nor `error`"
-        raise UsageError(f"{source}: `{where}` has {both}; it needs one of them")
+        raise MocksInvalid(source, at, f"has {both}; it needs one of them")
     error = entry.get("error")
     if "error" in entry and not isinstance(error, str):
-        raise UsageError(f"{source}: `{where}.error` is {shown(error)}; it must be a text")
+        raise MocksInvalid(source, (*at, "error"), f"is {shown(error)}; it must be a text")
     when = entry.get("when")
     if "when" in entry:
-        when = _mapping(when, source, f"{where}.when", "fields of the call's input")
-    _json(entry.get("output"), source, f"{where}.output")
-    delay = _seconds(entry["delay"], source, f"{where}.delay") if "delay" in entry else 0.0
+        when = _mapping(when, source, (*at, "when"), "fields of the call's input")
+    _json(entry.get("output"), source, (*at, "output"))
+    delay = _seconds(entry["delay"], source, (*at, "delay")) if "delay" in entry else 0.0
     return Answer(output=entry.get("output"), error=error, delay=delay, when=when)
 
 
 def _part(root: dict[str, Any], name: str, source: str) -> dict[str, Any]:
     part = root.get(name)
-    return {} if part is None else _mapping(part, source, name, "ids and their answers")
+    return {} if part is None else _mapping(part, source, (name,), "ids and their answers")
 
 
 def _mapping(
-    data: Any, source: str, where: str, wanted: str = "`agents` and `tools`"
+    data: Any, source: str, at: Keys, wanted: str = "`agents` and `tools`"
 ) -> dict[str, Any]:
-    at = f"`{where}`" if where else "the file"
     if not isinstance(data, Mapping):
-        raise UsageError(f"{source}: {at} is {shown(data)}; it must be a map with {wanted}")
+        raise MocksInvalid(source, at, f"is {shown(data)}; it must be a map with {wanted}")
     for key in data:
         if not isinstance(key, str):
-            raise UsageError(f"{source}: {at} has the key {shown(key)}; a key must be a text")
+            raise MocksInvalid(source, at, f"has the key {shown(key)}; a key must be a text")
     return dict(data)
 
 
-def _known(data: Mapping[str, Any], names: tuple[str, ...], source: str, where: str) -> None:
+def _known(data: Mapping[str, Any], names: tuple[str, ...], source: str, at: Keys) -> None:
     for key in data:
         if key not in names:
             near = nearest(key, names)
             hint = f"; did you mean `{near}`?" if near else ""
-            path = f"{where}.{key}" if where else key
             listed = ", ".join(f"`{name}`" for name in names)
-            raise UsageError(f"{source}: `{path}` is unknown: there are {listed}{hint}")
+            raise MocksInvalid(source, (*at, key), f"is unknown: there are {listed}{hint}")
 
 
-def _json(value: Any, source: str, where: str) -> None:
+def _json(value: Any, source: str, at: Keys) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as fault:
-        raise UsageError(f"{source}: `{where}` is no JSON: {fault}") from None
+        raise MocksInvalid(source, at, f"is no JSON: {fault}") from None
 
 
-def _seconds(value: Any, source: str, where: str) -> float:
+def _seconds(value: Any, source: str, at: Keys) -> float:
     """Seconds of a duration such as `250ms` or `1h30m` (language.md §2.6)."""
     # Late, since the module brings pydantic, and few mocks have a delay.
     from compozy_prefect.language.durations import parse_duration
@@ -307,4 +321,4 @@ def _seconds(value: Any, source: str, where: str) -> float:
     try:
         return parse_duration(value)
     except ValueError as fault:
-        raise UsageError(f"{source}: `{where}` is {shown(value)}: {fault}") from None
+        raise MocksInvalid(source, at, f"is {shown(value)}: {fault}") from None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import OutputInvalid, RunError, TemplateError
@@ -19,6 +19,8 @@ from compozy_prefect.runtime.llm.client import Usage
 
 SUCCESS, FAILED, TIMED_OUT, CANCELED = "SUCCESS", "FAILED", "TIMED_OUT", "CANCELED"
 RUNNING = "RUNNING"
+
+SKIPPED: dict[str, Json] = {"skipped": True}  # the output of a task whose condition is false
 
 TIMEOUT_CODE = "TIMEOUT"
 CANCELED_CODE = "CANCELED"
@@ -55,6 +57,7 @@ class TaskState:
 
     `parent` is the key of its container. `handled` says that the task failed and its
     `on_error.next` took over; the workflow is FAILED all the same (language.md §2.3).
+    `attempts` counts those of this process. `route` is the key that a router chose.
     """
 
     id: str
@@ -67,6 +70,8 @@ class TaskState:
     handled: bool = False
     usage: Usage | None = None
     seconds: float = 0.0
+    attempts: int = 1
+    route: str = ""
     # Of a container: how its steps ended, and its output as templates see it (`runtime.views`).
     children: Mapping[str, TaskState] = field(default_factory=dict)
     view: Any = None
@@ -74,6 +79,11 @@ class TaskState:
     @property
     def ok(self) -> bool:
         return self.status == SUCCESS
+
+    @property
+    def skipped(self) -> bool:
+        """Whether its condition said no: then not even its `with` was rendered."""
+        return self.ok and self.input is None and self.output == SKIPPED
 
     def for_templates(self) -> dict[str, Json]:
         """The entry of `.tasks` (language.md §11.3)."""
@@ -98,15 +108,31 @@ class TaskState:
         }
 
 
+class Taken(NamedTuple):
+    """A way that a run took at a step of the plan, which `path` names.
+
+    `what` is `run` or `skipped`, `on_success`, `on_error` or `on_timeout` for an edge that was
+    followed, and `route` for one of a router, whose key `route` is.
+    """
+
+    path: str
+    what: str
+    route: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order."""
+    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order.
+
+    `tasks` has the last visit of each step, `taken` the ways of all visits.
+    """
 
     status: str
     input: Json
     output: Json = None
     error: Failure | None = None
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    taken: frozenset[Taken] = frozenset()
 
     @property
     def usage(self) -> Usage:
@@ -161,6 +187,17 @@ def _utf8(text: str, at: str) -> None:
         raise OutputInvalid(
             f"{_where(at)} holds {half}, one half of a pair, which is no character"
         ) from None
+
+
+def same_json(a: Json, b: Json) -> bool:
+    """Equality of JSON values: 1 is 1.0, but true is not 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same_json(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same_json, a, b))
+    return bool(a == b)
 
 
 def _key(key: Any) -> str:

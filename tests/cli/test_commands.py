@@ -225,6 +225,6 @@ def test_mocks_may_name_what_no_task_uses(tmp_path: Path) -> None:
     (tmp_path / "compozy.yaml").write_text(text)
     project = compile_project(tmp_path)
     mocks = Mocks.from_mapping({"tools": {"spare": {"output": 1}, "sparse": {"output": 1}}})
-    (warning,) = mocks.unknown(project.agents, project.tools)
-    assert "`sparse`" in warning
-    assert "did you mean `spare`" in warning
+    (stranger,) = mocks.unknown(project.agents, project.tools)
+    assert stranger.path == ("tools", "sparse")
+    assert "did you mean `spare`" in stranger.message

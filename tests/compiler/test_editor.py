@@ -62,10 +62,15 @@ def _files() -> list[Path]:
     )
 
 
+def _kind(path: Path) -> str:
+    if path.name.endswith(".test.yaml"):
+        return "test"
+    return "project" if path.name == "compozy.yaml" else "workflow"
+
+
 @pytest.mark.parametrize("path", _files(), ids=lambda path: "/".join(path.parts[-3:]))
 def test_projects_fit(path: Path) -> None:
-    value = _data(path.read_text("utf-8"))
-    assert _faults("project" if path.name == "compozy.yaml" else "workflow", value) == []
+    assert _faults(_kind(path), _data(path.read_text("utf-8"))) == []
 
 
 FRAGMENTS = sorted(BRIEF.glob("fragments/*.yaml"))
@@ -109,7 +114,7 @@ def test_cases_agree(text: str, tmp_path: Path, request: pytest.FixtureRequest) 
 
 
 def test_everything_is_described() -> None:
-    definitions = schema("project")["$defs"]
+    definitions = schema("project")["$defs"] | schema("test")["$defs"]
     for name, made in definitions.items():
         assert made.get("description") or name == "directive", name
         for key, field in made["properties"].items():

@@ -78,6 +78,13 @@ def test_example(example: str, workflow: str, compozy: Compozy) -> None:
     assert output is None or said.json == output
 
 
+@pytest.mark.parametrize("example", sorted({example for example, _ in CASES}))
+def test_the_tests_of_an_example_pass_and_cover_all_of_it(example: str, compozy: Compozy) -> None:
+    said = compozy("test", EXAMPLES / example, "--cov-min", "100")
+    assert said.code == 0, said.out + said.err
+    assert "100 % covered" in said.out
+
+
 def test_a_step_that_is_skipped(compozy: Compozy) -> None:
     given = ["-i", "text=help", "-i", "customer=c-7", *MOCKS]
     said = compozy("run", TICKET, "--workflow", "triage", *given, "--json")

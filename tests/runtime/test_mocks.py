@@ -226,11 +226,20 @@ def test_ids_the_project_does_not_have(design):
         == []
     )
     assert design.unknown({"clasifier": []}, ["notifier", "flaky"]) == [
-        "the mocks name the agent `classifier`, which the project does not have; "
-        "did you mean `clasifier`?",
-        "the mocks name the tool `lookup`, which the project does not have",
+        (
+            ("agents", "classifier"),
+            "the mocks name the agent `classifier`, which the project does not have; "
+            "did you mean `clasifier`?",
+        ),
+        (
+            ("tools", "lookup"),
+            "the mocks name the tool `lookup`, which the project does not have",
+        ),
     ]
     assert design.unknown({"classifier": ["sort"]}, ["notifier", "flaky", "lookup"]) == [
-        "the mocks name the action of agent `classifier` `classify`, "
-        "which the project does not have"
+        (
+            ("agents", "classifier", "classify"),
+            "the mocks name the action of agent `classifier` `classify`, "
+            "which the project does not have",
+        )
     ]

@@ -97,6 +97,8 @@ class Noun:
     refused: ClassVar[tuple[str, ...]] = ()
     # Whether keys beyond the declared ones belong to it, as to a JSON Schema with an `id`.
     is_open: ClassVar[bool] = False
+    # Whether a key that is not declared is an error, and directives have no meaning.
+    is_closed: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         node: Mapping  # where it was written
