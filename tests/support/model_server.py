@@ -39,7 +39,7 @@ class Broken:
     of the body; `invalid` is no JSON; `html` is a page; `empty` nothing at all; `redirect` points
     elsewhere; `drip` sends a byte each `seconds`; `large` and `packed` are 50 MB, the latter
     compressed. Of streams: `half` breaks off, `short` ends early but in good order, `quiet` falls
-    silent in the middle, `error` tells of a fault there.
+    silent in the middle, `error` tells of a fault there, `garbled` holds half an event.
     """
 
     how: str
@@ -258,7 +258,7 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                     for _ in range(MEGABYTES // 2**16):
                         self._write(b"x" * 2**16)
                 case "packed":
-                    body = gzip.compress(whole[:-1] + b" " * MEGABYTES + whole[-1:])
+                    body = gzip.compress(whole[:-1] + b" " * MEGABYTES + whole[-1:], 1)
                     self._send(200, body, {"Content-Encoding": "gzip"})
                 case "half":
                     self._stream(spoken, halves(events))
@@ -268,6 +268,10 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 case "quiet":
                     self._stream(spoken, halves(events))
                     server.wait(entry.seconds)
+                case "garbled":
+                    half = events[1].rstrip()[:-2] + b"\n\n"
+                    self._stream(spoken, [events[0], half, *events[2:]])
+                    self._write(b"0\r\n\r\n")
                 case "error":
                     _, refusal = spoken.refusal(Fault(529, "the model is overloaded"))
                     self._stream(spoken, [*halves(events), spoken.error_event(refusal)])

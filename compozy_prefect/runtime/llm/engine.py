@@ -53,6 +53,8 @@ def _load() -> Any:
             os.environ.pop("LITELLM_LOG", None)  # would turn its debug log on
             module = importlib.import_module("litellm")
             _silence(module)
+            # Loads what the first call would load, under the time-out of that call.
+            module.token_counter(model="gpt-4o", text="x")
             _module = module
     return _module
 
