@@ -34,7 +34,8 @@ class Case:
 
     `file` is relative to the project, `span` where the name is written. `mocks` are those of the
     file with those of the case laid over, and `cassette` answers what they do not. `signals` are
-    names and payloads; `skip` is why it is not run, if it is not. `view` is expected of `{status, output, error}`.
+    names and payloads; `skip` is why it is not run, if it is not. `view` is expected of
+    `{status, output, error}`.
     """
 
     file: str

@@ -144,7 +144,8 @@ class _File:
             Cassette.replay(file)
         except (UsageError, ValueError) as fault:
             hint = "record one with `compozy run --record FILE`"
-            self._report("CZ704", str(fault), part.node.at("cassette").span, hint)
+            message = str(fault).replace(str(file), part.cassette)
+            self._report("CZ704", message, part.node.at("cassette").span, hint)
             return None
         return file
 
