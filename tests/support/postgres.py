@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _SETTINGS = """
 listen_addresses = ''
@@ -74,17 +75,15 @@ class Postgres:
     def database(self) -> str:
         """The URL of a new database, as SQLAlchemy writes it."""
         name = f"prefect{next(self._numbers)}"
-        asyncio.run(self._create(name))
+        self.ask(self._url("postgres"), f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def ask(self, url: str, sql: str) -> Any:
+        """The value of a query, in the database of that URL."""
+        return asyncio.run(_asked(url.replace("+asyncpg", ""), sql))
+
+    def _url(self, name: str) -> str:
         return f"postgresql+asyncpg://postgres@/{name}?host={self.folder}"
-
-    async def _create(self, name: str) -> None:
-        import asyncpg
-
-        connection = await asyncpg.connect(host=str(self.folder), user="postgres")
-        try:
-            await connection.execute(f"CREATE DATABASE {name}")
-        finally:
-            await connection.close()
 
     def _programs(self) -> Path:
         """The folder with `initdb` and `pg_ctl`."""
@@ -121,6 +120,16 @@ class Postgres:
             if done.returncode:
                 errors.seek(0)
                 raise Missing(f"{program} says: {errors.read().decode(errors='replace').strip()}")
+
+
+async def _asked(url: str, sql: str) -> Any:
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
 
 
 def _user() -> str | None:
