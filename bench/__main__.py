@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -36,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped then, too
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="compozy-bench-") as directory, ExitStack() as stack:
         if options.database != "postgres":

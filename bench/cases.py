@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import concurrent, durable
+from bench import at_once, durable
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -166,23 +166,23 @@ def flow_runs(ground: Ground) -> Iterator[Case]:
 
 def on_postgres(ground: Ground) -> Iterator[Case]:
     """What depends on the database of the server, on one of PostgreSQL."""
-    for case in (*flow_runs(ground), *at_once(ground)):
+    for case in (*flow_runs(ground), *side_by_side(ground)):
         named = (replace(item, name=f"{item.name}, PostgreSQL") for item in case.measures)
         yield replace(case, measures=tuple(named))
 
 
-def at_once(ground: Ground) -> Iterator[Case]:
+def side_by_side(ground: Ground) -> Iterator[Case]:
     """Many runs in one process: how many end in a second."""
     chain = ground.directory / "chain"
     for name, project, flow, input in (
         ("hello-world", HELLO, "hello", {"name": "Alice"}),
         ("a chain of 20", chain, "chain20", {}),
     ):
-        many = f"{concurrent.AT_ONCE} runs at once of {name}"
+        many = f"{at_once.AT_ONCE} runs at once of {name}"
         yield Case(
             (Measure(many, unit="runs/s", least_ratio=0.9),),
-            partial(concurrent.ours, ground, project, **input),
-            partial(concurrent.theirs, ground, flow),
+            partial(at_once.ours, ground, project, **input),
+            partial(at_once.theirs, ground, flow),
         )
 
 

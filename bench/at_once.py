@@ -40,5 +40,5 @@ def ours(ground: Ground, project: Path, **input: Any) -> tuple[float, ...]:
 
 
 def theirs(ground: Ground, flow: str) -> tuple[float, ...]:
-    command = [sys.executable, BASELINE / "concurrent.py", flow, AT_ONCE]
+    command = [sys.executable, BASELINE / "at_once.py", flow, AT_ONCE]
     return (float(ground.output(command, PREFECT_API_URL=ground.url)),)

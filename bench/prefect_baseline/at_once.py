@@ -1,5 +1,5 @@
 """N runs at once of the flow of hello.py or chain20.py, as async flows in one process, after one that is
-not counted; prints how many end in a second. usage: concurrent.py hello|chain20 [N]"""
+not counted; prints how many end in a second. usage: at_once.py hello|chain20 [N]"""
 import asyncio, sys, time
 from prefect import flow, task
 @task
