@@ -11,14 +11,13 @@ from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import TerminationSignal
-from prefect.flow_engine import run_flow_async
 from prefect.states import Pending
 
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import RunError, UsageError
 from compozy_prefect.flows.build import build_flow, run_name
-from compozy_prefect.flows.engine import create_flow_run
+from compozy_prefect.flows.engine import create_flow_run, run_to_end
 from compozy_prefect.runtime.outcome import CANCELED, CANCELED_CODE, FAILED, Failure, Outcome
 
 TAG = "compozy"  # on every flow run that is started here …
@@ -69,13 +68,9 @@ async def finish(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     # Keys that the schema allows without listing them are no parameters of the flow.
     parameters = {name: value for name, value in flow_run.parameters.items() if name in names}
     try:
-        state = await run_flow_async(
-            flow, flow_run=flow_run, parameters=parameters, return_type="state"
-        )
+        return await run_to_end(flow, flow_run, parameters)
     except TerminationSignal:
         return flow_run.state or Pending()
-    assert isinstance(state, State)
-    return state
 
 
 def outcome_of(state: State[Any], checked: Json) -> Outcome:

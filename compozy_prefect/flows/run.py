@@ -1,7 +1,8 @@
 """A plan, a workflow and its input → one flow run in this process, and its result.
 
 `run` is for code that has an event loop, `run_sync` for a command line: it owns the loop and the
-signals. Both return when the server has everything about the run.
+signals. Both return when the server has everything about the run; where other runs go on in this
+process, the last of them does that for all.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from compozy_prefect.errors import (
 )
 from compozy_prefect.flows import flow_runs
 from compozy_prefect.flows.build import workflow_of
+from compozy_prefect.flows.clients import place_results
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
-from compozy_prefect.flows.engine import Cancellation, hand_over
+from compozy_prefect.flows.engine import Cancellation, handed_over
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.interrupt import interruptible
 from compozy_prefect.flows.listeners import AlreadyBegun, Listeners
@@ -189,8 +191,10 @@ async def carry(
     with ExitStack() as held:
         try:
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(handed_over())
                 client = await client_of(stack, server)
                 opened = await open(client, held)
+                await place_results(opened.flow, client, stack.enter_context(ExitStack()))
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
                     state = await flow_runs.finish(opened.flow, opened.flow_run)
@@ -210,10 +214,6 @@ async def carry(
                 session.outcome = replace(outcome, tasks=before.tasks, taken=before.taken)
         finally:
             SESSION.reset(token)
-            if not is_test and not await hand_over():
-                _log.warning(
-                    "the Prefect server did not take everything that this run had to tell it"
-                )
         outcome = session.outcome or outcome
         id = str(opened.flow_run.id)
         if outcome.status == SUCCESS:

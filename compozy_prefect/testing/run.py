@@ -21,7 +21,7 @@ from compozy_prefect.compiler.compile import CompiledProject
 from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import CompozyError, InputInvalid, UsageError
 from compozy_prefect.flows.connection import reached
-from compozy_prefect.flows.engine import Cancellation, hand_over, one_write_at_a_time
+from compozy_prefect.flows.engine import Cancellation, handed_over, one_write_at_a_time
 from compozy_prefect.flows.interrupt import INTERRUPTED
 from compozy_prefect.flows.local import refuse
 from compozy_prefect.flows.run import SERVER_LOST, RunResult, run
@@ -73,13 +73,10 @@ async def run_all(
     `tell` hears of each in that order, as soon as it may. `stop_early`: begins no further case
     after one that did not pass. Raises ServerUnavailable when there is no server.
     """
-    async with reached() as client:
+    async with handed_over(_HAND_OVER), reached() as client:
         one_write_at_a_time(client)
         together = _Together(project, cases, client, jobs, stop_early, tell)
-        try:
-            await cancellation.guard(together.run())
-        finally:
-            await hand_over(_HAND_OVER)
+        await cancellation.guard(together.run())
     return together.finished()
 
 
