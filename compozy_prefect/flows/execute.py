@@ -24,7 +24,7 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import Abort, PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Failed
 
@@ -34,7 +34,7 @@ from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
-from compozy_prefect.flows import artifacts, engine
+from compozy_prefect.flows import artifacts, engine, lease
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
@@ -46,10 +46,10 @@ from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
-from compozy_prefect.flows.worker import WorkerProcess
+from compozy_prefect.flows.worker import LOST, WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Scope
+from compozy_prefect.runtime.attempt import Scope, at_once
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.outcome import (
@@ -78,8 +78,9 @@ class Session:
     That is the `outcome`, and the `pace` at which the server still hears of the run after its end.
 
     `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
-    this process took over a run that another one had begun. A run that a worker started has no
-    session, and configures itself from the environment.
+    this process took over a run that another one had begun, and `term` the term that began with
+    that (`flows.lease`). A run that a worker started has no session, and configures itself from the
+    environment.
     """
 
     services: Services
@@ -89,6 +90,7 @@ class Session:
     start: Start | None = None
     pace: Pace | None = None
     claimed: datetime | None = None
+    term: int = lease.FIRST
 
 
 SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)
@@ -117,10 +119,11 @@ async def execute(
     is_alone = session is None
     if session is None:
         session = Session(Services.from_environment(env_dir))
-        if flow_run.run_count > 1:
-            session.claimed = datetime.now(UTC)
         if flow_run.deployment_id is not None:
-            worker = WorkerProcess(client, flow_run, activity, pace)
+            worker = WorkerProcess(client, flow_run, activity, pace, session.cancellation)
+        elif flow_run.run_count > 1:
+            session.claimed = datetime.now(UTC)
+            session.term = await lease.begin(client, flow_run.id)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -129,17 +132,24 @@ async def execute(
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
     session.pace = pace
-    journal = Journal(flow_context.result_store, flow_run.id)
-    execution = _Execution(
-        plan, workflow, client, flow_run.id, journal, given, session, activity, pace, worker
-    )
-    drawing = asyncio.ensure_future(execution.draw(flow_run))
-    with (
-        worker or nullcontext(),
-        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
-    ):
-        finished = await session.cancellation.guard(execution.run())
-    outcome = session.outcome = finished or execution.cancelled()
+    async with worker or nullcontext():
+        if worker is not None:
+            session.term = worker.term
+        permit = worker.permit if worker is not None else at_once
+        journal = Journal(flow_context.result_store, flow_run.id, session.term, permit)
+        execution = _Execution(
+            plan, workflow, client, flow_run, journal, given, session, activity, pace, worker
+        )
+        drawing = asyncio.ensure_future(execution.draw())
+        with _watching(client, flow_run.id, session.cancellation, execution.gate, worker):
+            finished = await session.cancellation.guard(execution.run())
+        if session.cancellation.reason == LOST:
+            raise Abort(LOST)
+        outcome = session.outcome = finished or execution.cancelled()
+        if worker is not None:
+            await worker.permit()  # what comes now is told of a run that is ours
+            if outcome.status != SUCCESS:
+                await worker.left()
     if session.claimed is not None:
         await settle(client, flow_run, session.claimed)
     await drawing
@@ -163,7 +173,7 @@ class _Execution:
     plan: Plan
     workflow: WorkflowPlan
     client: PrefectClient
-    run_id: UUID
+    flow_run: FlowRun
     journal: Journal
     input: dict[str, Json]
     session: Session
@@ -176,12 +186,12 @@ class _Execution:
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
 
-    async def draw(self, flow_run: FlowRun) -> None:
+    async def draw(self) -> None:
         """Shows the plan, once. A run does not fail because its picture does."""
-        if flow_run.run_count > 1:
+        if self.flow_run.run_count > 1:
             return
         try:
-            await artifacts.picture(self.client, flow_run, self.plan, self.workflow.id)
+            await artifacts.picture(self.client, self.flow_run, self.plan, self.workflow.id)
         except Exception as fault:
             get_run_logger().warning("The plan was not drawn: %s", fault)
 
@@ -189,6 +199,7 @@ class _Execution:
         redactor = Redactor(())
         last: TaskState | None = None
         try:
+            await self._taken_over()
             self.input = check_input(self.workflow, self.input)
             secrets = await self._load_blocks()
             scope = self._scope()
@@ -215,6 +226,13 @@ class _Execution:
         await faults.point("run.ended")
         status = SUCCESS if failure is None else FAILED
         return Outcome(status, self.input, redactor.json(output), failure, by_key(self.states))
+
+    async def _taken_over(self) -> None:
+        """Waits for the process that had the run before, if that may not have noticed yet."""
+        if self.worker is not None:
+            await self.worker.ready()
+            if self.flow_run.run_count > 1:
+                self.session.claimed = datetime.now(UTC)
 
     def cancelled(self) -> Outcome:
         """The outcome of a walk that `Cancellation` ended."""
@@ -255,14 +273,23 @@ class _Execution:
 
     def _scope_with(self, env: Mapping[str, str]) -> Scope:
         context = RunContext(
-            self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
+            self.plan,
+            self.workflow,
+            str(self.flow_run.id),
+            self.input,
+            env,
+            self.started,
+            self.blocks,
         )
-        return Scope(self.workflow, self.plan.spans, context, self.session.services)
+        permit = self.worker.permit if self.worker is not None else at_once
+        return Scope(self.workflow, self.plan.spans, context, self.session.services, permit)
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
         journal = self.journal
         await journal.load(step.id for step in self.workflow.steps)
+        if self.worker is not None:
+            self.worker.keeps(journal)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -275,13 +302,13 @@ class _Execution:
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
-            wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
-            send=Sender(self.plan, self.run_id, self.session.start, journal),
+            wait=Signals(self.client, self.flow_run.id, journal, self.activity, self.worker),
+            send=Sender(self.plan, self.flow_run.id, self.session.start, journal),
             gate=self.gate,
             progress=partial(artifacts.progress, self.client),
             states=self.states,
         )
-        return Walk(run, scope, runner(self.run_id))
+        return Walk(run, scope, runner(self.flow_run.id))
 
     def _failed(self) -> Failure | None:
         """The first failure of a step at the top: it decides, handled or not (language.md §2.3)."""

@@ -36,6 +36,7 @@ from compozy_prefect.errors import (
     UsageError,
 )
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
+from compozy_prefect.flows.claim import TAG
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
 from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over
 from compozy_prefect.flows.execute import SESSION, Session
@@ -60,7 +61,6 @@ from compozy_prefect.runtime.services import Services
 _log = logging.getLogger(__name__)
 
 SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
-TAG = "compozy"  # on every flow run that is started here
 _LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
@@ -153,9 +153,10 @@ async def run(
         if key and not new:
             raise AlreadyBegun(str(flow_run.id), announced.id)
         await faults.point("run.created")
-        with _rather_than_none():
-            executions.adopt(announced.id, str(flow_run.id))
+        with _rather_than_none(partial(executions.forget, announced.id)):
+            # First, as what has a record and no lease looks like a run whose process has died.
             held.enter_context(executions.lease(str(flow_run.id)))
+            executions.adopt(announced.id, str(flow_run.id))
         await faults.point("run.recorded")
         return Opened(flow, flow_run, checked)
 
@@ -187,6 +188,7 @@ async def carry(
                     if session.pace is not None:
                         await session.pace.told()
                 outcome = _outcome_of(state, opened.input)
+                await faults.point("run.told")
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:
             lost = unavailable(server, fault)
@@ -259,12 +261,13 @@ def _absolute(path: Path | None) -> str | None:
 
 
 @contextmanager
-def _rather_than_none() -> Iterator[None]:
+def _rather_than_none(otherwise: Callable[[], None] = lambda: None) -> Iterator[None]:
     """A run that cannot be resumed is better than none."""
     try:
         yield
     except OSError as fault:
         _log.warning("this run cannot be resumed: %s", fault)
+        otherwise()
 
 
 async def _created(

@@ -7,7 +7,7 @@ knows nothing of Prefect: time-outs, retries, persistence and states are around 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -36,14 +36,23 @@ MOST_CALLS = 50  # of tools in the prompts of one step
 ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
 
 
+async def at_once() -> None:
+    """The permit of an execution that no other process can take away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the steps of one execution share."""
+    """What the steps of one execution share.
+
+    `permit` is awaited before anything that has an effect: it returns while this process has the
+    execution, and not after.
+    """
 
     workflow: WorkflowPlan
     spans: templates.Spans
     context: RunContext
     services: Services
+    permit: Callable[[], Awaitable[None]] = at_once
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""
@@ -251,6 +260,7 @@ class Attempt:
             schema=action.output_schema,
             json_mode=action.json_mode or agent.json_mode,
         )
+        await scope.permit()
         return name, await agents.answer(request, scope.services.client)
 
     def _key(
@@ -300,6 +310,7 @@ class Attempt:
             place = at + "/config"
             return dict(templates.render(tool.config, seen, environment, place, scope.spans))
 
+        await scope.permit()
         return await tools.call(
             replace(tool, with_=defaults, env=dict(env)),
             given if input is None else input,
