@@ -39,6 +39,7 @@ from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
+from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.pace import Pace
@@ -113,6 +114,7 @@ async def execute(
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
     assert isinstance(flow_context.client, PrefectClient)  # the flow is async
+    keep_events()
     client, flow_run, activity = flow_context.client, flow_context.flow_run, Activity()
     pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
     session, worker = SESSION.get(), None

@@ -37,6 +37,7 @@ from prefect.types._datetime import DateTime
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.flows import rows
 from compozy_prefect.flows.claim import LEFT, PAGE, TAG
+from compozy_prefect.flows.mend import MEND_EVERY, mend
 from compozy_prefect.flows.revive import revive
 from compozy_prefect.flows.wait import awaited, is_held, waits_for
 from compozy_prefect.flows.worker import (
@@ -104,6 +105,7 @@ class Supervisor:
     clock: Callable[[], float] = time.monotonic
     _seen: dict[UUID, _Seen] = field(default_factory=dict, init=False)
     _last: float = field(default=0.0, init=False)
+    _mended: float = field(default=0.0, init=False)
 
     async def watch(self) -> AsyncIterator[Did]:
         """What it does, as it does it; without an end. A server that is away is waited for."""
@@ -111,6 +113,9 @@ class Supervisor:
             try:
                 async for did in self.look():
                     yield did
+                if self.clock() - self._mended > MEND_EVERY:
+                    self._mended = self.clock()
+                    await mend(self.client)
             except (httpx.TransportError, PrefectHTTPStatusError):
                 self._seen.clear()  # nobody could say that it lives
             await asyncio.sleep(LOOK_EVERY)
