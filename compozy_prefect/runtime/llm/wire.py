@@ -9,7 +9,6 @@ loses the status, the headers or the words of some refusals. Imported with litel
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -313,12 +312,3 @@ async def _until_the_end(
     finally:
         _lines.pop(loop, None)
         await lines.close()
-
-
-@atexit.register
-def _close() -> None:
-    """Those of loops that still run in some thread when the process ends."""
-    for loop, lines in list(_lines.items()):
-        if loop.is_running():
-            with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(lines.close(), loop).result(1)
