@@ -3,7 +3,7 @@
 litellm's own clients read an answer of any size, follow redirects with the key in a header of the
 provider's own, and send a request again by themselves when the connection broke. This transport
 stands under litellm (`client=`) and does none of that, and it keeps what the server said: litellm
-loses the status, the headers or the words of some refusals. Imported with litellm, by `engine.py`.
+loses the status, the headers or the words of some refusals.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Exchange:
 
     async def close(self) -> None:
         for stream in self._streams:
-            with suppress(httpx.TransportError):
+            # What has become of the call is known by now, and no matter of its connection.
+            with suppress(Exception):
                 await stream.aclose()
 
     def answered(self, response: httpx.Response, stream: _Bounded) -> None:
@@ -190,7 +191,7 @@ class _Bounded(httpx.AsyncByteStream):
                 yield chunk
             return
         if coding not in ("gzip", "deflate"):
-            raise WireFault(Fault("INVALID_RESPONSE", f"its answer is packed as {coding[:40]}"))
+            raise WireFault(Fault("INVALID_RESPONSE", "its answer is packed in a way of its own"))
         unpack = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it is
         try:
             async for chunk in self._chunks():
