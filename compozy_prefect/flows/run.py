@@ -33,7 +33,7 @@ from compozy_prefect.errors import (
 from compozy_prefect.flows import flow_runs
 from compozy_prefect.flows.build import workflow_of
 from compozy_prefect.flows.claim import TAG, TEST_TAG
-from compozy_prefect.flows.clients import place_results
+from compozy_prefect.flows.clients import place_of_results
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
 from compozy_prefect.flows.engine import Cancellation, handed_over
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
@@ -195,8 +195,9 @@ async def carry(
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(handed_over())
                 client = await client_of(stack, server)
+                place = await place_of_results(client, stack.enter_context(ExitStack()))
                 opened = await open(client, held)
-                await place_results(opened.flow, client, stack.enter_context(ExitStack()))
+                opened.flow.result_storage = place
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
                     state = await flow_runs.finish(opened.flow, opened.flow_run)
