@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -46,6 +46,7 @@ from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
+from compozy_prefect.flows.watch import looked_after
 from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
@@ -63,8 +64,6 @@ from compozy_prefect.runtime.outcome import (
 )
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.services import Services
-
-WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
 
 
 class WorkflowFailed(RunError):
@@ -136,7 +135,9 @@ async def execute(
     drawing = asyncio.ensure_future(execution.draw(flow_run))
     with (
         worker or nullcontext(),
-        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
+        looked_after(
+            client, flow_run.id, partial(_look, session.cancellation, execution.gate, worker)
+        ),
     ):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
@@ -375,36 +376,16 @@ def _state(outcome: Outcome) -> Json | State[Any]:
     return Failed(message=failure.message, data=error)
 
 
-@contextmanager
-def _watching(
-    client: PrefectClient,
-    flow_run_id: UUID,
-    cancellation: Cancellation,
-    gate: asyncio.Event,
-    worker: WorkerProcess | None,
-) -> Iterator[None]:
-    """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
-
-    Nothing else tells an in-process run (prefect-facts.md §9). A short run ends before the first
-    look.
-    """
-
-    async def watch() -> None:
-        await asyncio.sleep(WATCH_AFTER)
-        while cancellation.reason is None:
-            with suppress(httpx.HTTPError, PrefectHTTPStatusError):
-                flow_run = await client.read_flow_run(flow_run_id)
-                state = flow_run.state
-                if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    cancellation.request("cancelled on request")
-                elif is_held(state) or (worker and not await worker.look(flow_run)):
-                    gate.clear()
-                else:
-                    gate.set()
-            await asyncio.sleep(WATCH_EVERY)
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
+async def _look(
+    cancellation: Cancellation, gate: asyncio.Event, worker: WorkerProcess | None, flow_run: FlowRun
+) -> None:
+    """Does what somebody asked the server for: to cancel the run, to hold it, or to go on."""
+    state = flow_run.state
+    if cancellation.reason is not None:
+        return
+    if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        cancellation.request("cancelled on request")
+    elif is_held(state) or (worker and not await worker.look(flow_run)):
+        gate.clear()
+    else:
+        gate.set()

@@ -1,7 +1,8 @@
 """A plan, a workflow and its input → one flow run in this process, and its result.
 
 `run` is for code that has an event loop, `run_sync` for a command line: it owns the loop and the
-signals. Both return when the server has everything about the run.
+signals. Both return when the server has everything about the run; where other runs go on in this
+process, the last of them does that for all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
-from prefect.flow_engine import run_flow_async
 from prefect.states import Pending
 
 from compozy_prefect import faults
@@ -36,8 +36,14 @@ from compozy_prefect.errors import (
     UsageError,
 )
 from compozy_prefect.flows.build import build_flow, run_name, workflow_of
+from compozy_prefect.flows.clients import place_of_results
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
-from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over
+from compozy_prefect.flows.engine import (
+    Cancellation,
+    create_flow_run,
+    handed_over,
+    run_to_end,
+)
 from compozy_prefect.flows.execute import SESSION, Session
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.interrupt import interruptible
@@ -178,8 +184,11 @@ async def carry(
     with ExitStack() as held:
         try:
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(handed_over())
                 client = await client_of(stack, server)
+                place = await place_of_results(client, stack.enter_context(ExitStack()))
                 opened = await open(client, held)
+                opened.flow.result_storage = place
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
                     state = await _finished(opened.flow, opened.flow_run)
@@ -198,10 +207,6 @@ async def carry(
                 session.outcome = replace(outcome, tasks=session.outcome.tasks)
         finally:
             SESSION.reset(token)
-            if not await hand_over():
-                _log.warning(
-                    "the Prefect server did not take everything that this run had to tell it"
-                )
         outcome = session.outcome or outcome
         id = str(opened.flow_run.id)
         if outcome.status == SUCCESS:
@@ -297,13 +302,9 @@ async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
     names = flow.parameters.properties
     parameters = {name: value for name, value in flow_run.parameters.items() if name in names}
     try:
-        state = await run_flow_async(
-            flow, flow_run=flow_run, parameters=parameters, return_type="state"
-        )
+        return await run_to_end(flow, flow_run, parameters)
     except TerminationSignal:
         return flow_run.state or Pending()
-    assert isinstance(state, State)
-    return state
 
 
 def _outcome_of(state: State[Any], checked: Json) -> Outcome:
