@@ -28,7 +28,7 @@ from compozy_prefect.expressions.printer import printed
 from compozy_prefect.language.load import load
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 2.0
+SECONDS = 1.0
 VALID = [
     path.read_text("utf-8")
     for folder in ("tests/cases/valid", "examples/hello-world", "examples/support-ticket")
