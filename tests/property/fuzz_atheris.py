@@ -6,8 +6,8 @@
 they are; of the others the bytes are the choices of what makes them (dice.py).
 
 Where atheris is not installed, the cases are at random. A case that raises, or takes too long, ends
-the run: atheris leaves its bytes in `crash-…` of the kind's folder in `.hypothesis/fuzz`, and its
-project beside them in `project`. `--again FILE` tries such bytes once more.
+the run and leaves its bytes in `.hypothesis/fuzz/KIND/fault`, its project beside them in `project`.
+`--again FILE` tries such bytes once more.
 """
 
 from __future__ import annotations
@@ -50,12 +50,17 @@ class Fuzz:
         self.start = time.monotonic()
 
     def __call__(self, data: bytes) -> None:
-        if self.kind == "sources":
-            self._try(lambda: compile_once(self.project, {"compozy.yaml": data}))
-        elif self.kind == "expressions":
-            self._try(lambda: render_once(data.decode("utf-8", "replace")))
-        else:
-            self.made_by(Dice(data))
+        try:
+            if self.kind == "sources":
+                self._try(lambda: compile_once(self.project, {"compozy.yaml": data}))
+            elif self.kind == "expressions":
+                self._try(lambda: render_once(data.decode("utf-8", "replace")))
+            else:
+                self.made_by(Dice(data))
+        except BaseException:
+            # Atheris would keep them too, but is sometimes ended by its own alarm before it does.
+            (self.kept / "fault").write_bytes(data)
+            raise
 
     def made_by(self, dice: random.Random) -> None:
         self._try(lambda: case(self.kind, dice, self.project))
