@@ -430,12 +430,25 @@ class RuntimePlan:
 
 
 @dataclass(frozen=True)
+class RunnerPlan:
+    """Where the steps of fan-outs run, as far as the files and flags say it.
+
+    Empty, or 0, is what the environment of a run decides.
+    """
+
+    type: str = ""
+    address: str = ""
+    workers: int = 0
+
+
+@dataclass(frozen=True)
 class ProjectPlan:
     name: str
     version: str = ""
     description: str = ""
     runtime: RuntimePlan = RuntimePlan()
     knowledge: Json = None
+    runner: RunnerPlan = RunnerPlan()
 
 
 @dataclass(frozen=True)

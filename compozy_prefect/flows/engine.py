@@ -29,6 +29,7 @@ from prefect.client.schemas.objects import (
     TaskRun,
     TaskRunResult,
 )
+from prefect.context import TaskRunContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import PrefectLogAdapter
 from prefect.serializers import JSONSerializer
@@ -258,6 +259,11 @@ def abandon(task_run: TaskRun, message: str, at: datetime) -> None:
     task_run.end_time = cast(DateTime, at)
     before, task_run.state = task_run.state, state
     emit_task_run_state_change_event(task_run=task_run, initial_state=before, validated_state=state)
+
+
+def leave_task() -> None:
+    """What is told from here on belongs to the flow run, not to the task run that calls this."""
+    TaskRunContext.__var__.set(None)  # type: ignore[arg-type]
 
 
 async def events_sent() -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
@@ -36,16 +36,20 @@ from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts, engine
 from compozy_prefect.flows.activity import Activity
+from compozy_prefect.flows.batches import collected
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
+from compozy_prefect.flows.cluster import Cluster
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.pace import Pace
+from compozy_prefect.flows.runners import THREADS, runner_of
 from compozy_prefect.flows.signals import Sender, Start
 from compozy_prefect.flows.steps import StepRunner
-from compozy_prefect.flows.wait import Signals, is_held
-from compozy_prefect.flows.walk import Run, Walk
+from compozy_prefect.flows.wait import Signals
+from compozy_prefect.flows.walk import Placer, Run, Walk
+from compozy_prefect.flows.watch import watching
 from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
@@ -64,8 +68,6 @@ from compozy_prefect.runtime.outcome import (
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.services import Services
 
-WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
-
 
 class WorkflowFailed(RunError):
     """What awaiting a flow of ours raises when its workflow failed."""
@@ -75,7 +77,8 @@ class WorkflowFailed(RunError):
 class Session:
     """What `flows.run` gives to the flow runs it starts, and what it takes back.
 
-    That is the `outcome`, and the `pace` at which the server still hears of the run after its end.
+    That is the `outcome`, the `pace` at which the server still hears of the run after its end, and
+    the `cluster` that is to be closed then.
 
     `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
     this process took over a run that another one had begun. A run that a worker started has no
@@ -88,6 +91,7 @@ class Session:
     outcome: Outcome | None = None
     start: Start | None = None
     pace: Pace | None = None
+    cluster: Cluster | None = None
     claimed: datetime | None = None
 
 
@@ -136,7 +140,7 @@ async def execute(
     drawing = asyncio.ensure_future(execution.draw(flow_run))
     with (
         worker or nullcontext(),
-        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
+        watching(client, flow_run.id, session.cancellation, execution.gate, worker),
     ):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
@@ -147,6 +151,8 @@ async def execute(
         stop_retrying(client)
     if is_alone:
         await pace.told()  # this process may end with the flow run
+        if session.cluster is not None:
+            await session.cluster.close()
     return _state(outcome)
 
 
@@ -263,6 +269,7 @@ class _Execution:
         cancellation, log = self.session.cancellation, get_run_logger()
         journal = self.journal
         await journal.load(step.id for step in self.workflow.steps)
+        await collected(self.client, journal)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -279,9 +286,24 @@ class _Execution:
             send=Sender(self.plan, self.run_id, self.session.start, journal),
             gate=self.gate,
             progress=partial(artifacts.progress, self.client),
+            place=self._placer(scope.services),
             states=self.states,
         )
         return Walk(run, scope, runner(self.run_id))
+
+    def _placer(self, services: Services) -> Placer | None:
+        """What sends fan-outs to a cluster, if the run has one."""
+        try:
+            wanted = runner_of(self.plan, services.env)
+        except UsageError as fault:
+            raise RunError(str(fault), code="RUNNER_UNAVAILABLE", retryable=False) from None
+        if wanted.type == THREADS:
+            return None
+        from compozy_prefect.flows.dispatch import Dispatcher
+
+        dispatcher = Dispatcher(self.plan, Cluster(wanted))
+        self.session.cluster = dispatcher.cluster
+        return dispatcher
 
     def _failed(self) -> Failure | None:
         """The first failure of a step at the top: it decides, handled or not (language.md §2.3)."""
@@ -373,38 +395,3 @@ def _state(outcome: Outcome) -> Json | State[Any]:
         return Cancelled(message=failure.message)
     error = WorkflowFailed(failure.message, code=failure.code, details=failure.details)
     return Failed(message=failure.message, data=error)
-
-
-@contextmanager
-def _watching(
-    client: PrefectClient,
-    flow_run_id: UUID,
-    cancellation: Cancellation,
-    gate: asyncio.Event,
-    worker: WorkerProcess | None,
-) -> Iterator[None]:
-    """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
-
-    Nothing else tells an in-process run (prefect-facts.md §9). A short run ends before the first
-    look.
-    """
-
-    async def watch() -> None:
-        await asyncio.sleep(WATCH_AFTER)
-        while cancellation.reason is None:
-            with suppress(httpx.HTTPError, PrefectHTTPStatusError):
-                flow_run = await client.read_flow_run(flow_run_id)
-                state = flow_run.state
-                if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    cancellation.request("cancelled on request")
-                elif is_held(state) or (worker and not await worker.look(flow_run)):
-                    gate.clear()
-                else:
-                    gate.set()
-            await asyncio.sleep(WATCH_EVERY)
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()

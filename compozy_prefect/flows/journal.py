@@ -8,12 +8,15 @@ What a step gave stands under its path. How one failed stands under `path@end`, 
 run went on in spite of it: then `path@passed` says so, of the step or of a container around it. A
 resumed run takes the same way again there, and runs nothing. A step that failed the run has no such
 mark, and runs again.
+
+The process of the flow writes one journal, and so does each batch of steps on a worker: no two
+processes write the same file.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from prefect.results import ResultStore
@@ -23,18 +26,23 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 
 _FINISHED = "@finished"  # the run came to its end, and failed
+OF_FLOW = "@journal"  # what the flow itself writes
 
 
 class Journal:
-    """The notes of one execution by the path of the step, as an earlier process left them."""
+    """The notes of one execution by the path of the step, as earlier processes left them.
 
-    def __init__(self, store: ResultStore, root: UUID) -> None:
+    `name` is that of the journal among those of the execution `root`.
+    """
+
+    def __init__(self, store: ResultStore, root: UUID, name: str = OF_FLOW) -> None:
         # The store of a flow drops the metadata, without which nothing can be read again, and
         # remembers what it has written, which `_kept` does.
-        self._store = store.model_copy(
+        self.store = store.model_copy(
             update={"metadata_storage": None, "cache_result_in_memory": False}
         )
-        self._root = root
+        self.root = root
+        self._name = name
         self._kept: dict[str, Json] = {}
         self._next = 1
         self._group: dict[str, Json] = {}
@@ -48,15 +56,7 @@ class Journal:
         `top`, their ids, is passed over then, not even one that had a handler, and waits begin
         anew.
         """
-        while await self._store.aexists(self._key(self._next)):
-            try:
-                group = (await self._store.aread(self._key(self._next))).result
-            except ValueError as fault:
-                if await self._store.aexists(self._key(self._next + 1)):
-                    raise _not_read(fault) from None
-                break  # the process died while it wrote: nobody relied on it, and it is replaced
-            self._kept |= group
-            self._next += 1
+        await self.read()
         if self._kept.pop(_FINISHED, False):
             ids = set(top)
             for where in list(self._kept):
@@ -65,6 +65,30 @@ class Journal:
                     self._kept[where] = None
                     self.note(where, None)
             self.note(_FINISHED, False)
+
+    async def read(self) -> None:
+        """Reads what there is in the storage, as far as it has not been read."""
+        while await self.store.aexists(self._key(self._next)):
+            try:
+                group = (await self.store.aread(self._key(self._next))).result
+            except ValueError as fault:
+                if await self.store.aexists(self._key(self._next + 1)):
+                    raise _not_read(fault) from None
+                break  # the process died while it wrote: nobody relied on it, and it is replaced
+            self._kept |= group
+            self._next += 1
+
+    async def exists(self) -> bool:
+        """Whether anything was ever written to it."""
+        return bool(await self.store.aexists(self._key(1)))
+
+    def notes(self) -> dict[str, Json]:
+        """What there is by the path of a step, without what is about the journal itself."""
+        return {where: value for where, value in self._kept.items() if where[:1] != "@"}
+
+    def adopt(self, notes: Mapping[str, Json]) -> None:
+        """Takes over what another journal of the execution holds, where this one says nothing."""
+        self._kept = {**notes, **self._kept}
 
     def get(self, where: str) -> Json:
         return self._kept.get(where)
@@ -112,7 +136,7 @@ class Journal:
             self._group, self._written = {}, None
             try:
                 await faults.point("journal.writing")
-                await self._store.awrite(group, self._key(self._next))
+                await self.store.awrite(group, self._key(self._next))
                 await faults.point("journal.written")
             except Exception as fault:
                 written.set_exception(_not_kept(fault))
@@ -123,7 +147,7 @@ class Journal:
         self._writer = None
 
     def _key(self, number: int) -> str:
-        return f"{self._root}/@journal/{number:06}"
+        return f"{self.root}/{self._name}/{number:06}"
 
 
 def _not_read(fault: Exception) -> RunError:

@@ -19,6 +19,7 @@ from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.compiler.plan import StepPlan, WorkflowPlan
 from compozy_prefect.errors import CompozyError, UsageError
 from compozy_prefect.flows.executions import Executions, Origin, Record
+from compozy_prefect.flows.runners import runner_of
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
 
@@ -61,6 +62,7 @@ def run(
     env = {**os.environ, **project.env}
     given = dict(input or {})
     refuse(plan, given, env, offline=offline, mocks=answers)
+    runner_of(project.plan, env)
     services = connect(plan, env, offline=offline, mocks=answers, notify=notify)
 
     from compozy_prefect.flows.run import run_sync
@@ -107,6 +109,7 @@ def resume(
     offline = offline or record.offline
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
+    runner_of(plan, env)
     services = connect(workflow, env, offline=offline, mocks=answers, notify=notify)
 
     from compozy_prefect.flows.resume import resume_sync

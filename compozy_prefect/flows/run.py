@@ -198,6 +198,8 @@ async def carry(
                 session.outcome = replace(outcome, tasks=session.outcome.tasks)
         finally:
             SESSION.reset(token)
+            if session.cluster is not None:
+                await session.cluster.close()
             if not await hand_over():
                 _log.warning(
                     "the Prefect server did not take everything that this run had to tell it"

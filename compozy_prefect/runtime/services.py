@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compozy_prefect.compiler.plan import MemoryPlan
+from compozy_prefect.compiler.plan import Json, MemoryPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.llm.client import ModelClient
 from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
@@ -57,6 +57,22 @@ class Services:
         if mocks is not None:
             client = MockedClient(mocks, client)
         return cls(client, mocks, offline, dict(os.environ if env is None else env))
+
+    def to_json(self) -> dict[str, Json] | None:
+        """What `from_json` makes the same services from in another process, with the environment.
+
+        None for those that were given a client or a clock of their own, which live here.
+        """
+        client = self.client.fallback if isinstance(self.client, MockedClient) else self.client
+        if self.now is not _now or type(client) is not type(_client(self.offline)):
+            return None
+        mocks = None if self.mocks is None else self.mocks.data
+        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> Services:
+        mocks = None if data["mocks"] is None else Mocks.from_mapping(data["mocks"])
+        return cls.create(offline=data["offline"], mocks=mocks, env=data["env"])
 
     @classmethod
     def from_environment(cls, env_dir: Path | None = None) -> Services:
