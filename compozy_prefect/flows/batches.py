@@ -49,16 +49,14 @@ class Stops:
         """`whom` is a process, or one of its fan-outs."""
         await self._store.awrite({"reason": reason}, self._key(whom))
 
-    async def asked(self, id: BatchId) -> str | None:
-        """Why the batch should end; None when it should not."""
-        for whom in (id.of_fan, id.process):
-            if not await self._store.aexists(self._key(whom)):
-                continue
-            try:
-                return str((await self._store.aread(self._key(whom))).result["reason"])
-            except ValueError:
-                return "cancelled"  # it is being written
-        return None
+    async def asked(self, whom: str) -> str | None:
+        """Why it should end; None when it should not."""
+        if not await self._store.aexists(self._key(whom)):
+            return None
+        try:
+            return str((await self._store.aread(self._key(whom))).result["reason"])
+        except ValueError:
+            return "cancelled"  # it is being written
 
     def _key(self, whom: str) -> str:
         return f"{self._root}/@stops/{whom}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -24,11 +24,12 @@ from compozy_prefect.errors import RunError
 from compozy_prefect.flows.attempts import Instance
 from compozy_prefect.flows.batches import PROCESSES, BatchId, Stops
 from compozy_prefect.flows.cluster import Cluster
+from compozy_prefect.flows.fanout import Ended
 from compozy_prefect.flows.parcels import new_key, pack
 from compozy_prefect.flows.perform import Perform
 from compozy_prefect.flows.placement import divided, missing, share, why_here
 from compozy_prefect.runtime.attempt import Opened
-from compozy_prefect.runtime.outcome import Failure, TaskState
+from compozy_prefect.runtime.outcome import Failure
 from compozy_prefect.runtime.wire import state_from_wire
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def _nothing() -> None: ...
 
 # What Prefect sends along as the flow: that of the run may be in a module that workers have not.
 _FLOW: Flow[[], None] = Flow(_nothing, name="compozy")
-
-Ended = Callable[[int, TaskState], None]
 
 
 @dataclass
@@ -254,6 +253,8 @@ class Dispatch:
 
     def _take(self, batch: list[int], answer: Json, ended: Ended) -> None:
         run = self._inside.run
+        if answer["cancelled"]:  # the worker has heard of it before this process
+            run.cancellation.request(answer["cancelled"])
         for path, state in answer["states"]:
             run.states[path] = state_from_wire(state)
         steps = self._inside.scope.workflow.all_steps
@@ -261,13 +262,13 @@ class Dispatch:
             if event == "step_finished":
                 values[-1] = values[-1] and Failure(**values[-1])
             run.watched.tell(event, steps[path], *values)
-        for number in answer["ended"]:
+        for number, when in answer["ended"]:
             row, n = self._places[batch[number]]
             state = run.states[self._path(batch[number])]
             assert state is not None
             if row.variables is None:
                 self._inside.scope.context.record(state, row.steps[n].id)
-            ended(batch[number], state)
+            ended(batch[number], state, when)
 
     async def _tell(self) -> None:
         """Has the batches hear of a stop."""

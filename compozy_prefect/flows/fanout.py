@@ -11,6 +11,7 @@ What decides a strategy decides it in any of its batches, so that none has to as
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from prefect.states import Cancelled
 from compozy_prefect.runtime.outcome import TaskState
 
 BATCH = 500  # steps of a mapped task run
+
+# The clock of the machine may be set back, in which what ended first is to stay the first.
+_STARTED = time.time() - time.monotonic()
 
 _FIRST_FAILURE = {"fail_fast"}
 _FIRST_SUCCESS = {"race", "wait_any"}
@@ -41,6 +45,10 @@ class Unit:
     needs: tuple[int, ...] = ()
 
 
+# Told of a unit by its position: how it ended, and when, in seconds since 1970.
+Ended = Callable[[int, TaskState, float], None]
+
+
 class Elsewhere(Protocol):
     """Runs some units of a fan-out in other processes."""
 
@@ -49,8 +57,8 @@ class Elsewhere(Protocol):
         """Their positions."""
         ...
 
-    async def run(self, ended: Callable[[int, TaskState], None]) -> None:
-        """Tells how each has ended, in that order; of some it may not know after a `stop`."""
+    async def run(self, ended: Ended) -> None:
+        """Tells how each has ended; of some it may not know after a `stop`."""
         ...
 
     def stop(self, reason: str) -> None:
@@ -61,8 +69,8 @@ class Elsewhere(Protocol):
 class FanOut:
     """The run of some units. `name` is shown, `limit` 0 for all at a time.
 
-    `order` are the positions of those that have ended, in the order in which they did; `stopped`
-    says why the others were not needed, if so.
+    `ended` has when each did that has ended, by its position, in seconds since 1970; `stopped` says
+    why the others were not needed, if so.
     """
 
     def __init__(
@@ -73,17 +81,17 @@ class FanOut:
         self._name = name
         self._slots = asyncio.Semaphore(1 if sequential else limit or max(len(units), 1))
         self._states: list[TaskState | None] = [None] * len(units)
-        self._ended = [asyncio.Event() for _ in units]
+        self._over = [asyncio.Event() for _ in units]
         self._news: asyncio.Queue[int] = asyncio.Queue()
         self._running: dict[int, asyncio.Task[None]] = {}
         self._elsewhere: Elsewhere | None = None
         self.stopped: str | None = None
-        self.order: list[int] = []
+        self.ended: dict[int, float] = {}
 
     @property
     def first(self) -> TaskState | None:
         """How the unit ended that did before all others."""
-        return self._states[self.order[0]] if self.order else None
+        return self._states[min(self.ended, key=self.ended.__getitem__)] if self.ended else None
 
     async def run(self, *, mapped: bool, elsewhere: Elsewhere | None = None) -> list[TaskState]:
         """The states of all units, in their order; of those not needed any more, too."""
@@ -149,7 +157,8 @@ class FanOut:
             await near
         for index in elsewhere.units:
             if self._states[index] is None:
-                self._note(index, self._units[index].skip(self.stopped or "cancelled"))
+                state = self._units[index].skip(self.stopped or "cancelled")
+                self._note(index, state, _STARTED + time.monotonic())
 
     async def _map(self) -> None:
         loop = asyncio.get_running_loop()
@@ -196,7 +205,7 @@ class FanOut:
         self._running[index] = task
         try:
             for needed in unit.needs:
-                await self._ended[needed].wait()
+                await self._over[needed].wait()
             async with self._slots:
                 stop = self.stopped
                 state = unit.skip(stop) if stop is not None else await unit.run()
@@ -206,12 +215,12 @@ class FanOut:
             state = unit.skip(self.stopped)
         finally:
             self._running.pop(index, None)
-        self._note(index, state)
+        self._note(index, state, _STARTED + time.monotonic())
 
-    def _note(self, index: int, state: TaskState) -> None:
+    def _note(self, index: int, state: TaskState, when: float) -> None:
         self._states[index] = state
-        self.order.append(index)
-        self._ended[index].set()
+        self.ended[index] = when
+        self._over[index].set()
         self._news.put_nowait(index)
 
 

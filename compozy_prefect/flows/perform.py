@@ -123,13 +123,18 @@ async def _perform(batch: Json) -> Json:
             await work.run(mapped=False)
         finally:
             listening.cancel()
-    if work.stopped is not None and heard.reason is None:
+    if work.stopped is not None and heard.reason is None and not heard.is_over:
         await stops.ask(id.of_fan, work.stopped)  # sooner than the process of the flow would
     await over(journal)
     await pace.told()
     await engine.hand_over()
     states = [(path, state_to_wire(state)) for path, state in run.states.items() if state]
-    return {"states": states, "ended": work.order, "events": events.told}
+    return {
+        "states": states,
+        "ended": [*work.ended.items()],
+        "events": events.told,
+        "cancelled": heard.reason,
+    }
 
 
 def _fan_out(common: Json, batch: Json, run: Run, runner: StepRunner) -> FanOut:
@@ -155,22 +160,32 @@ def _fan_out(common: Json, batch: Json, run: Run, runner: StepRunner) -> FanOut:
 
 
 class _Heard(engine.Cancellation):
-    """What a batch has heard of its end: that of the fan-out, or of the run."""
+    """What a batch has heard of its end.
+
+    `request` is about the whole run, and `reason` why that ends; `over` about the fan-out alone.
+    """
 
     work: FanOut
+    is_over = False
 
     def request(self, reason: str) -> None:
         if self.reason is None:
             self.reason = reason
             self.work.end(reason)
 
+    def over(self, reason: str) -> None:
+        self.is_over = True
+        self.work.end(reason)
+
 
 async def _listen(stops: Stops, id: BatchId, heard: _Heard) -> None:
     """Ends the batch when its fan-out is over, or another process has the run."""
-    while heard.reason is None:
+    while heard.reason is None and not heard.is_over:
         with suppress(Exception):  # of whatever storage it is; the next look may succeed
-            if reason := await stops.asked(id):
+            if reason := await stops.asked(id.process):
                 heard.request(reason)
+            elif reason := await stops.asked(id.of_fan):
+                heard.over(reason)
         await asyncio.sleep(_LISTEN_EVERY)
 
 
