@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
+from functools import cache, partial
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from prefect import Task
@@ -72,40 +73,38 @@ class Cluster:
             return
         with suppress(RunError):  # it was told when the cluster was needed
             await self._entered
-            await in_thread(lambda: _leave(self._wanted))
+            await in_thread(lambda: _leave(self._wanted), kept=True)
 
     async def _runner(self) -> TaskRunner[Any]:
-        if self._entered is None:
-            self._entered = in_thread(lambda: _enter(self._wanted))
+        if self._entered is None or (self._entered.done() and self._entered.exception()):
+            self._entered = in_thread(lambda: _enter(self._wanted), kept=True)
         # Whoever waits may be cancelled; the cluster is there to be closed all the same.
         return await asyncio.shield(self._entered)
 
 
-# Of this process: a runner and how many executions use it. Ray has one cluster a process.
+# Of this process: a runner and how many executions use it. Ray has one cluster a process. Only the
+# thread that is kept reads and writes it.
 _HELD: dict[RunnerPlan, tuple[TaskRunner[Any], int]] = {}
-_LOCK = threading.Lock()
 
 
 def _enter(wanted: RunnerPlan) -> TaskRunner[Any]:
-    with _LOCK:
-        runner, users = _HELD.get(wanted, (None, 0))
-        if runner is None:
-            try:
-                runner = _started(wanted)
-            except Exception as fault:
-                raise _unavailable(wanted, fault) from fault
-        _HELD[wanted] = runner, users + 1
-        return runner
+    runner, users = _HELD.get(wanted, (None, 0))
+    if runner is None:
+        try:
+            runner = _started(wanted)
+        except Exception as fault:
+            raise _unavailable(wanted, fault) from fault
+    _HELD[wanted] = runner, users + 1
+    return runner
 
 
 def _leave(wanted: RunnerPlan) -> None:
-    with _LOCK:
-        runner, users = _HELD[wanted]
-        if users > 1:
-            _HELD[wanted] = runner, users - 1
-            return
-        del _HELD[wanted]
-        runner.__exit__(None, None, None)
+    runner, users = _HELD[wanted]
+    if users > 1:
+        _HELD[wanted] = runner, users - 1
+        return
+    del _HELD[wanted]
+    runner.__exit__(None, None, None)
 
 
 def _started(wanted: RunnerPlan) -> TaskRunner[Any]:
@@ -129,10 +128,10 @@ def _dask(wanted: RunnerPlan, workers: int) -> Any:
         cluster_kwargs={
             "n_workers": workers,
             "threads_per_worker": _THREADS,
-            "dashboard_address": None,
+            "dashboard_address": "127.0.0.1:0",
             # Others on this machine can reach the ports: without TLS they could run anything.
             "security": True,
-            "silence_logs": logging.ERROR,
+            "silence_logs": logging.CRITICAL,
         }
     )
 
@@ -175,8 +174,11 @@ def _unavailable(wanted: RunnerPlan, fault: Exception) -> RunError:
     return RunError(message, code="CLUSTER_UNAVAILABLE")
 
 
-def in_thread(call: Callable[[], _T]) -> asyncio.Future[_T]:
-    """What `call` gives, from a thread of its own, for which nothing waits at the end."""
+def in_thread(call: Callable[[], _T], *, kept: bool = False) -> asyncio.Future[_T]:
+    """What `call` gives, from a thread of its own, for which nothing waits at the end.
+
+    `kept`: from one that lives as long as the process, one call after another.
+    """
     loop = asyncio.get_running_loop()
     promise: asyncio.Future[_T] = loop.create_future()
 
@@ -192,5 +194,22 @@ def in_thread(call: Callable[[], _T]) -> asyncio.Future[_T]:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, settled)
 
-    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
+    in_context = partial(copy_context().run, run)
+    if kept:
+        _keeper().put(in_context)
+    else:
+        threading.Thread(target=in_context, daemon=True).start()
     return promise
+
+
+@cache
+def _keeper() -> SimpleQueue[Callable[[], None]]:
+    """The calls of a thread that does not end: what Ray starts dies with the thread it is from."""
+    calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def keep() -> None:
+        while True:
+            calls.get()()
+
+    threading.Thread(target=keep, name="compozy-cluster", daemon=True).start()
+    return calls

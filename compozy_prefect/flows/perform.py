@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -44,6 +45,8 @@ from compozy_prefect.runtime.outcome import Failure
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.services import Services
 from compozy_prefect.runtime.wire import state_to_wire
+
+_log = logging.getLogger(__name__)
 
 _LISTEN_EVERY = 0.25  # seconds between looks at whether the batch should end
 _SMALLEST_BURST = 20  # events

@@ -6,6 +6,7 @@ signals. Both return when the server has everything about the run.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -198,9 +199,9 @@ async def carry(
                 session.outcome = replace(outcome, tasks=session.outcome.tasks)
         finally:
             SESSION.reset(token)
-            if session.cluster is not None:
-                await session.cluster.close()
-            if not await hand_over():
+            closing = session.cluster.close() if session.cluster else asyncio.sleep(0)
+            handed, _ = await asyncio.gather(hand_over(), closing)
+            if not handed:
                 _log.warning(
                     "the Prefect server did not take everything that this run had to tell it"
                 )
