@@ -16,6 +16,7 @@ import pytest
 from compozy_prefect.compiler.compile import compile_project
 from compozy_prefect.flows.run import RunResult, run_sync
 from compozy_prefect.language.data import read_data
+from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
 from tests.flows.test_tasks import CASES, check, ended
 from tests.support.cluster import DaskCluster, batches_of
@@ -77,19 +78,21 @@ outputs: {said: "{{ .tasks.each.output.i-7.response }}", k: "{{ .tasks.i-7.input
 SECRET = "rNq8-one-of-a-kind-3kZ"
 
 
-def _run(folder: Path, text: str, env: dict[str, str]) -> RunResult:
+def run_project(
+    folder: Path, text: str, env: dict[str, str], mocks: dict[str, Any] | None = None
+) -> RunResult:
     (folder / "compozy.yaml").write_text(text, "utf-8")
     compiled = compile_project(folder)
-    services = Services.create(offline=True, env=env)
+    services = Services.create(offline=True, env=env, mocks=Mocks.from_mapping(mocks or {}))
     return run_sync(compiled.plan, compiled.only_workflow(), {}, services=services)
 
 
 def test_what_comes_back_is_what_threads_give(
     tmp_path: Path, prefect_server: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    far = _run(tmp_path, AGENTS, {"KEY": "open"})
+    far = run_project(tmp_path, AGENTS, {"KEY": "open"})
     monkeypatch.setenv("COMPOZY_TASK_RUNNER", "threads")
-    near = _run(tmp_path, AGENTS, {"KEY": "open"})
+    near = run_project(tmp_path, AGENTS, {"KEY": "open"})
     assert len(batches_of(prefect_server, far.execution_id)) == 2
     assert not batches_of(prefect_server, near.execution_id)
     assert far.status == near.status == "SUCCESS"
@@ -119,7 +122,7 @@ outputs: {sizes: "{{ .tasks.each.output }}"}
 def test_the_environment_is_nowhere_on_disk_nor_on_the_server(
     tmp_path: Path, prefect_server: Api
 ) -> None:
-    result = _run(tmp_path, SECRETIVE, {"KEY": SECRET})
+    result = run_project(tmp_path, SECRETIVE, {"KEY": SECRET})
     assert result.output == {"sizes": [{"size": len(SECRET)}] * 4}
     assert batches_of(prefect_server, result.execution_id)
     nothing_is_open(prefect_server, result.execution_id)
@@ -137,7 +140,7 @@ tasks:
     task: {id: "i-{{ .index }}", tool: effect, with: {step: "i-{{ .index }}"}}
 outputs: {n: "{{ len .tasks.each.output }}"}
 """
-STARTS = 90.0  # seconds in which a cluster has, and has imported what the steps need
+STARTS = 150.0  # seconds in which a cluster has, and has imported what the steps need
 ITEMS = [f"i-{n}" for n in range(30)]
 
 
@@ -150,7 +153,7 @@ def _until_done(server: Api, id: str, steps: list[str]) -> None:
     )
 
 
-def _same_effects(effects: Effects, again: list[str]) -> None:
+def same_effects(effects: Effects, again: list[str]) -> None:
     """Every item had its effect once, and those of `again` perhaps twice, under the same key."""
     seen = Counter(effects.log)
     assert set(seen) == set(ITEMS)
@@ -159,6 +162,7 @@ def _same_effects(effects: Effects, again: list[str]) -> None:
     assert {step: len(keys) for step, keys in effects.keys.items()} == dict.fromkeys(ITEMS, 1)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("where", ["a cluster that stands", "a cluster of the run"])
 def test_killed_with_the_flow(
     where: str,
@@ -181,7 +185,7 @@ def test_killed_with_the_flow(
     effects.release()
     result = start("resume", id).ended()
     assert (result["status"], result["output"]) == ("SUCCESS", {"n": 30})
-    _same_effects(effects, held)
+    same_effects(effects, held)
     found = nothing_is_open(prefect_server, id)
     steps = Counter(row["name"] for row in found if row["name"].startswith("i-"))
     assert steps == Counter(ITEMS)
@@ -205,7 +209,7 @@ def test_killed_with_a_worker(
     effects.release()
     result = running.ended()
     assert (result["status"], result["output"]) == ("SUCCESS", {"n": 30})
-    _same_effects(effects, held)
+    same_effects(effects, held)
     assert len(batches_of(prefect_server, running.id)) == 3
     nothing_is_open(prefect_server, running.id)
 
@@ -245,7 +249,7 @@ def test_a_cluster_that_is_not_there(
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("COMPOZY_TASK_RUNNER_ADDRESS", address)
-        result = _run(tmp_path, SECRETIVE, {"KEY": "open"})
+        result = run_project(tmp_path, SECRETIVE, {"KEY": "open"})
     assert result.status == "FAILED"
     assert result.error is not None
     assert result.error.code == "CLUSTER_UNAVAILABLE"
