@@ -42,7 +42,7 @@ def _cases() -> list[Any]:
         pytest.param(case, id=f"{file.stem}: {case['name']}")
         for file in sorted(CASES.glob("*.yaml"))
         for case in read_data(file)
-        if any(f"type: {kind}" in case["project"] for kind in ("parallel", "collection"))
+        if any(f"type: {kind}" in case.get("project", "") for kind in ("parallel", "collection"))
         and case["name"] != A_TIE
     ]
 
