@@ -100,7 +100,7 @@ async def collected(client: PrefectClient, journal: Journal) -> None:
     await asyncio.gather(*(one.read(before["journals"][name]) for name, one in old.items()))
     for one in (*found.values(), *old.values()):
         journal.adopt(one.notes())
-    if found:
+    if processes:  # also where they had nothing yet: what they begin now counts for nobody
         counts = {name: one.groups for name, one in found.items()} | before["journals"]
         done = [*before["processes"], *processes]
         journal.note(_COLLECTED, {"processes": done, "journals": counts})

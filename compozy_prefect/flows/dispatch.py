@@ -63,7 +63,7 @@ class Dispatcher:
     fans: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.process = f"{self.term}.{uuid4().hex[:12]}"
+        self.process = f"{self.term}-{uuid4().hex[:12]}"
 
     async def __call__(
         self, walk: Walk, inside: Walk, instance: Instance, opened: Opened, rows: Sequence[Row]

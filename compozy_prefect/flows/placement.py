@@ -56,12 +56,12 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
 
 
 def _has_budget(plan: Plan) -> bool:
-    workflows = plan.workflows.values()
-    return plan.project.budget is not None or any(
-        holder.budget is not None
-        for workflow in workflows
-        for holder in (workflow, *workflow.agents.values(), *workflow.all_steps.values())
-    )
+    given = [plan.project.budget]
+    for workflow in plan.workflows.values():
+        given.append(workflow.budget)
+        given += [agent.budget for agent in workflow.agents.values()]
+        given += [step.budget for step in workflow.all_steps.values()]
+    return any(budget is not None for budget in given)
 
 
 def _ends_with_process(memory: MemoryPlan) -> bool:
