@@ -225,9 +225,10 @@ def test_ctrl_c(compozy: Compozy, tmp_path: Path, prefect_server: Api) -> None:
     try:
         assert process.stderr is not None
         execution = next(line.split()[1] for line in process.stderr if line.startswith("run "))
+        # The run is Running before its first step is.
         until(
-            lambda: prefect_server.flow_run(execution)["state_type"],
-            lambda state: state == "RUNNING",
+            lambda: [row["state_type"] for row in prefect_server.task_runs(execution).values()],
+            lambda states: states == ["RUNNING"],
         )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

@@ -237,7 +237,8 @@ def test_resume_runs_on_what_failed_and_wakes_what_waits(
     site.state(failing, lambda name: name == "Failed")
     site.state(waiting, lambda name: name == "Suspended")
     found = compozy_prefect.resume(failing)
-    assert (found.status, found.pool, found.workers) == ("PENDING", "compozy", 1)
+    assert (found.status, found.pool) == ("PENDING", "compozy")
+    assert found.workers >= 1  # those that were killed count for a while
     assert found.to_json() == {
         "execution_id": failing,
         "ui_url": f"{site.ui}/runs/flow-run/{failing}",
