@@ -173,6 +173,8 @@ def _locate(root: Path, source: str) -> tuple[str | None, str]:
     real = os.path.realpath(path)
     if real != inside and not real.startswith(inside.rstrip(os.sep) + os.sep):
         return None, f'"{source}" leads outside the project directory'
+    if source.endswith(TESTS):
+        return None, f'"{source}" holds tests, and no workflow'
     try:
         if os.path.isdir(real):
             return None, f'"{source}" is a directory'

@@ -363,6 +363,7 @@ def test_mistakes_are_told_before_anything_runs(run: Run, prefect_server: Api) -
     [
         (["--jobs", "0"], "--jobs is 0"),
         (["--cov-min", "101"], "--cov-min is 101"),
+        (["--junit", "/nowhere/at/all.xml"], "--junit is /nowhere/at/all.xml; there is no such"),
         (["-k", "nobody at all"], "no case of 2 has 'nobody at all'"),
     ],
 )
