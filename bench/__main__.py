@@ -2,6 +2,7 @@
 
     make bench            five rounds
     python -m bench --rounds 9 --only chain
+    python -m bench --database postgres        what depends on the database, on PostgreSQL
 
 Ours and the baseline run in turn, on one standing server, and medians are compared, so that a busy
 machine slows both. A goal that is missed is told and fails nothing.
@@ -9,45 +10,66 @@ machine slows both. A goal that is missed is told and fails nothing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench.cases import Case, Result, cases, measure
+from bench.cases import Case, Result, cases, measure, on_postgres
 from bench.ground import Ground
+from tests.support.postgres import Missing, Postgres
 
 RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
+    parser = ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each side is run")
     parser.add_argument("--only", default="", help="only the cases with this text in their name")
+    parser.add_argument(
+        "--database", choices=("sqlite", "postgres", "both"), default="both", help="of the server"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="compozy-bench-") as directory:
-        ground = Ground(Path(directory))
-        try:
-            results = [
-                result
-                for case in cases(ground)
-                if options.only in case.measures[0].name
-                for result in run(case, options.rounds)
-            ]
-        finally:
-            ground.close()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped then, too
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="compozy-bench-") as directory, ExitStack() as stack:
+        if options.database != "postgres":
+            ground = stack.enter_context(Ground(Path(directory, "sqlite")))
+            results += measured(cases(ground), options)
+        if options.database != "sqlite":
+            results += on_postgres_too(Path(directory, "postgres"), options, stack)
     print(table(results))
     options.output.write_text(json.dumps(document(results, options.rounds), indent=2) + "\n")
     print(f"\n{options.rounds} rounds, written to {options.output}")
 
 
-def run(case: Case, rounds: int) -> list[Result]:
-    print(f"… {case.measures[0].name}", file=sys.stderr, flush=True)
-    return measure(case, rounds)
+def on_postgres_too(directory: Path, options: Namespace, stack: ExitStack) -> list[Result]:
+    try:
+        postgres = stack.enter_context(Postgres())
+    except Missing as missing:
+        if options.database == "postgres":
+            raise SystemExit(str(missing)) from None
+        print(f"not on PostgreSQL: {missing}", file=sys.stderr)
+        return []
+    ground = stack.enter_context(Ground(directory, postgres.database()))
+    return measured(on_postgres(ground), options)
+
+
+def measured(cases: Iterable[Case], options: Namespace) -> list[Result]:
+    results: list[Result] = []
+    for case in cases:
+        name = case.measures[0].name
+        if options.only in name:
+            print(f"… {name}", file=sys.stderr, flush=True)
+            results += measure(case, options.rounds)
+    return results
 
 
 def table(results: list[Result]) -> str:

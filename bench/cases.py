@@ -6,11 +6,11 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import durable
+from bench import at_once, durable
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -29,12 +29,13 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a case, and what it may be at most: in its unit, and beside the baseline's."""
+    """One number of a case, and what it may be: in its unit, and beside the baseline's."""
 
     name: str
     most: float | None = None
     most_ratio: float | None = None
     unit: str = "s"
+    least_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,42 +74,7 @@ def cases(ground: Ground) -> Iterator[Case]:
         (Measure("validate support-ticket, whole process", most=0.4),),
         lambda: (ground.timed([COMPOZY, "validate", TICKET])[0],),
     )
-    yield Case(
-        (
-            Measure("run hello-world, whole process", most_ratio=1.05),
-            Measure("run hello-world, flow run"),
-        ),
-        lambda: ground.compozy(HELLO, "-i", "name=Alice"),
-        lambda: ground.prefect("hello"),
-    )
-    chain = ground.project("chain", [_step(index) for index in range(20)])
-    yield Case(
-        (
-            Measure("run a chain of 20, whole process", most_ratio=1.0),
-            Measure("run a chain of 20, flow run"),
-        ),
-        lambda: ground.compozy(chain),
-        lambda: ground.prefect("chain20"),
-    )
-    for count, whole, of_run in ((100, None, 1.0), (1000, 0.9, 0.4)):
-        items = ground.project(f"items{count}", [_collection(count)])
-        yield Case(
-            (
-                Measure(f"run a fan-out of {count:,}, whole process", most_ratio=whole),
-                Measure(f"run a fan-out of {count:,}, flow run", most_ratio=of_run),
-            ),
-            partial(ground.compozy, items),
-            partial(ground.prefect, "fanout_async", str(count), flow="fanout"),
-        )
-    routed = ground.project("routed", _routed())
-    yield Case(
-        (
-            Measure("run a router with a branch, whole process", most_ratio=1.0),
-            Measure("run a router with a branch, flow run", most_ratio=0.6),
-        ),
-        lambda: ground.compozy(routed),
-        lambda: ground.prefect("router_subflow", flow="router"),
-    )
+    yield from flow_runs(ground)
     waiting = ground.project("waiting", durable.waits(durable.SIGNALS))
     yield Case(
         (Measure("from a signal to the next step, 95th percentile", most=0.25),),
@@ -158,6 +124,68 @@ def cases(ground: Ground) -> Iterator[Case]:
         yield Case((measure,), ours, theirs)
 
 
+def flow_runs(ground: Ground) -> Iterator[Case]:
+    """Runs of each kind, beside hand-written flows that do the same."""
+    yield Case(
+        (
+            Measure("run hello-world, whole process", most_ratio=1.05),
+            Measure("run hello-world, flow run", most_ratio=1.05),
+        ),
+        lambda: ground.compozy(HELLO, "-i", "name=Alice"),
+        lambda: ground.prefect("hello"),
+    )
+    chain = ground.project("chain", [_step(index) for index in range(20)])
+    yield Case(
+        (
+            Measure("run a chain of 20, whole process", most_ratio=1.0),
+            Measure("run a chain of 20, flow run", most_ratio=1.05),
+        ),
+        lambda: ground.compozy(chain),
+        lambda: ground.prefect("chain20"),
+    )
+    for count, whole, of_run in ((100, None, 1.0), (1000, 0.9, 0.4)):
+        items = ground.project(f"items{count}", [_collection(count)])
+        yield Case(
+            (
+                Measure(f"run a fan-out of {count:,}, whole process", most_ratio=whole),
+                Measure(f"run a fan-out of {count:,}, flow run", most_ratio=of_run),
+            ),
+            partial(ground.compozy, items),
+            partial(ground.prefect, "fanout_async", str(count), flow="fanout"),
+        )
+    routed = ground.project("routed", _routed())
+    yield Case(
+        (
+            Measure("run a router with a branch, whole process", most_ratio=1.0),
+            Measure("run a router with a branch, flow run", most_ratio=0.6),
+        ),
+        lambda: ground.compozy(routed),
+        lambda: ground.prefect("router_subflow", flow="router"),
+    )
+
+
+def on_postgres(ground: Ground) -> Iterator[Case]:
+    """What depends on the database of the server, on one of PostgreSQL."""
+    for case in (*flow_runs(ground), *side_by_side(ground)):
+        named = (replace(item, name=f"{item.name}, PostgreSQL") for item in case.measures)
+        yield replace(case, measures=tuple(named))
+
+
+def side_by_side(ground: Ground) -> Iterator[Case]:
+    """Many runs in one process: how many end in a second."""
+    chain = ground.directory / "chain"
+    for name, project, flow, input in (
+        ("hello-world", HELLO, "hello", {"name": "Alice"}),
+        ("a chain of 20", chain, "chain20", {}),
+    ):
+        many = f"{at_once.AT_ONCE} runs at once of {name}"
+        yield Case(
+            (Measure(many, unit="runs/s", least_ratio=0.9),),
+            partial(at_once.ours, ground, project, **input),
+            partial(at_once.theirs, ground, flow),
+        )
+
+
 def measure(case: Case, rounds: int) -> list[Result]:
     """Medians of both sides, run in turn, each round the other way round than the one before."""
     results = [Result(item.name, item.unit) for item in case.measures]
@@ -192,6 +220,9 @@ def _compare(result: Result, item: Measure) -> None:
     if item.most_ratio is not None and result.ratio is not None:
         goal = f"at most {item.most_ratio} x the baseline"
         result.goals.append((goal, result.ratio <= item.most_ratio))
+    if item.least_ratio is not None and result.ratio is not None:
+        goal = f"at least {item.least_ratio} x the baseline"
+        result.goals.append((goal, result.ratio >= item.least_ratio))
 
 
 def _growth(small: float, large: float) -> tuple[float, float]:

@@ -21,10 +21,14 @@ COMPOZY = Path(sys.executable).with_name("compozy")
 
 
 class Ground:
-    """A COMPOZY_HOME of its own and the server in it, started at the first need."""
+    """A COMPOZY_HOME of its own and the server in it, started at the first need.
 
-    def __init__(self, directory: Path) -> None:
+    `database` is the URL of the server's database, a new one on SQLite without.
+    """
+
+    def __init__(self, directory: Path, database: str = "") -> None:
         self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
         home = directory / "home"
         self._url = ""
         # Under PYTHONDONTWRITEBYTECODE an edited module would be compiled at every start.
@@ -39,6 +43,8 @@ class Ground:
             "PREFECT_LOGGING_LEVEL": "WARNING",
             "NO_COLOR": "1",
         }
+        if database:
+            self.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
 
     @property
     def url(self) -> str:
@@ -48,7 +54,10 @@ class Ground:
             self._url = json.loads(self.output([COMPOZY, "prefect", "status", "--json"]))["api_url"]
         return self._url
 
-    def close(self) -> None:
+    def __enter__(self) -> Ground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._url:
             self.output([COMPOZY, "prefect", "stop"])
 

@@ -13,6 +13,8 @@ raised is below. Anything else that escapes is a bug and keeps its traceback.
         ├── OutputInvalid     an agent's, tool's or task's result broke its schema
         ├── MissingKey        a provider's key is not set
         ├── ModelFailed       a provider refused, failed or timed out
+        ├── BudgetExceeded    a bound of a talk with a model, or of what it may cost, is reached
+        ├── NotRecorded       a cassette that is replayed does not hold the call
         └── ToolFailed        a tool failed, or cannot run here
 """
 
@@ -128,7 +130,19 @@ class MissingKey(RunError):
 
 
 class ModelFailed(RunError):
+    """A model gave no answer. `attempts` in the details: how often its provider was asked."""
+
     code = "LLM_GENERATION_ERROR"
+
+
+class BudgetExceeded(RunError):
+    code = "BUDGET_EXCEEDED"
+    retryable = False
+
+
+class NotRecorded(RunError):
+    code = "NOT_RECORDED"
+    retryable = False
 
 
 class ToolFailed(RunError):

@@ -32,6 +32,8 @@ POINTS = {
     "route.chosen": "a router has chosen; that is not kept",
     "route.kept": "the choice of a router is kept; its branch has not begun",
     "branch.begun": "the flow run of a branch is Running; that is not kept",
+    "talk.called": "a call of an agent, of its model or a tool, is kept; the talk has not gone on",
+    "call.created": "a called workflow has a flow run; it has not begun",
     "wait.paused": "a run waits, Paused",
     "signal.taken": "a signal has been read; that is not kept",
     "signal.kept": "a signal is kept; the wait has not looked at it",

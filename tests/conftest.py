@@ -10,6 +10,14 @@ from tests.support.chaos import chaos
 from tests.support.compozy import compozy
 from tests.support.effects import effects
 from tests.support.model_server import model_server
-from tests.support.prefect_server import prefect_server
+from tests.support.prefect_server import postgres, postgres_server, prefect_server
 
-__all__ = ["chaos", "compozy", "effects", "model_server", "prefect_server"]
+__all__ = [
+    "chaos",
+    "compozy",
+    "effects",
+    "model_server",
+    "postgres",
+    "postgres_server",
+    "prefect_server",
+]

@@ -68,6 +68,7 @@ _COMMANDS = {
         "Run the tests of a project: what goes in, and what is to come out.",
     ),
     "run": ("run:run", "Run a workflow as a Prefect flow and print its output."),
+    "prompt": ("prompt:prompt", "Print what a task would ask its model, unsent."),
     "runs": ("executions:runs", "List the latest executions."),
     "show": ("executions:show", "Tell the story of an execution."),
     "pause": ("executions:pause", "Hold an execution before its next step."),

@@ -60,6 +60,8 @@ def plan(
     *,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     diff: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    cost: Annotated[bool, Parameter(negative="")] = False,
+    items: int | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Print the plan: all that a run needs, as canonical JSON.
@@ -73,16 +75,26 @@ def plan(
     diff
         Say instead what changes against this: a plan that `compozy plan -o` wrote, `-` for one
         on stdin, or another project. The exit code is 0 with and without a difference.
+    cost
+        Say instead what the models of a run may take and cost, as a range.
+    items
+        How many items a collection has whose size is not written out, for --cost.
     as_json
-        Print the difference as data.
+        Print the difference, or the cost, as data.
     """
     from compozy_prefect.compiler.compile import compile_project
     from compozy_prefect.errors import UsageError
 
-    if as_json and diff is None:
-        raise UsageError("--json is for --diff; a plan is JSON already")
+    if as_json and diff is None and not cost:
+        raise UsageError("--json is for --diff and --cost; a plan is JSON already")
+    if cost and diff is not None:
+        raise UsageError("--cost and --diff exclude each other")
+    if items is not None and (not cost or items < 1):
+        raise UsageError("--items is the size of collections for --cost, and at least 1")
     before = None if diff is None else _old_plan(diff)
     plan = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags).plan
+    if cost:
+        return _cost(plan, items, as_json, output)
     if before is None:
         write_text(plan.dumps(), output)
         return DONE
@@ -91,6 +103,27 @@ def plan(
 
     found = compare(before, plan)
     write_text(json_text(found.data()) if as_json else printable(found.text()), output)
+    return DONE
+
+
+def _cost(plan: Plan, items: int | None, as_json: bool, output: Path | None) -> int:
+    import asyncio
+
+    from compozy_prefect.diagnostics import printable
+    from compozy_prefect.runtime.estimate import ITEMS, Estimate, estimate, text
+    from compozy_prefect.runtime.llm.prices import price_of
+
+    async def work() -> dict[str, Estimate]:
+        return {
+            id: await estimate(workflow, price_of, items or ITEMS)
+            for id, workflow in plan.workflows.items()
+        }
+
+    found = asyncio.run(work())
+    if as_json:
+        write_text(json_text({id: one.to_json() for id, one in found.items()}), output)
+    else:
+        write_text(printable("\n".join(text(id, one) for id, one in found.items())), output)
     return DONE
 
 

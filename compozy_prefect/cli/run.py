@@ -5,10 +5,11 @@ from __future__ import annotations
 import json as json_
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # How a detached run tells its parent who it is: the number of an open file descriptor.
 _ANNOUNCE = "COMPOZY_ANNOUNCE_FD"
 _DETACH_SECONDS = 180.0
+_TAIL = 400  # characters of an answer that are kept to be shown
 
 
 def run(
@@ -45,6 +47,9 @@ def run(
     input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
     mocks: Path | None = None,
+    record: Path | None = None,
+    replay: Path | None = None,
+    replay_loose: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
     detach: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -64,24 +69,33 @@ def run(
         Answer agents without a network, with made-up data of the right shape.
     mocks
         A YAML file with the answers of agents and tools.
+    record
+        Write every call of a model or a tool and its answer to this file, without secrets.
+    replay
+        Answer models and tools from such a file; a call that it does not hold is an error.
+    replay_loose
+        Give such a call the next answer of its agent and action, or its tool.
     json
         Print the whole result: status, output, tasks, usage.
     detach
         Leave the run to a background process and print its id.
     """
-    given = _input(input or [], input_file)
+    given = input_of(input or [], input_file)
     if detach:
-        return _detached(path, workflow, given, offline, mocks)
+        files = {"--mocks": mocks, "--record": record, "--replay": replay}
+        flags = {"--offline": offline, "--replay-loose": replay_loose}
+        return _detached(path, workflow, given, files, flags)
     project = compile_project(path, env_file=SETTINGS.env_file, flags=SETTINGS.flags)
     if not SETTINGS.quiet:
         print_diagnostics(project.warnings, project.sources)
     workflow_id = project.only_workflow(workflow)
-    answers = _answers(project, mocks)
+    answers = answers_of(project, mocks)
+    from compozy_prefect.flows import local
+
+    cassette = local.cassette(record, replay, loose=replay_loose)
     _say_what_is_offline(project, workflow_id, answers, offline)
     for name, near in misspelt(project.plan.workflows[workflow_id], given):
         note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
-
-    from compozy_prefect.flows import local
 
     logging.raiseExceptions = False  # a server that is gone is our sentence to say, not its log's
     result = local.run(
@@ -90,6 +104,7 @@ def run(
         input=given,
         offline=offline,
         mocks=answers,
+        cassette=cassette,
         env_file=SETTINGS.env_file,
         observer=Progress(),
         notify=note,
@@ -112,7 +127,7 @@ def finish(result: RunResult, json: bool) -> int:
     return DONE
 
 
-def _answers(project: CompiledProject, path: Path | None) -> Mocks | None:
+def answers_of(project: CompiledProject, path: Path | None) -> Mocks | None:
     if path is None:
         return None
     from compozy_prefect.runtime.mocks import Mocks
@@ -150,7 +165,7 @@ def _list(names: list[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _input(pairs: list[str], file: Path | None) -> dict[str, Any]:
+def input_of(pairs: list[str], file: Path | None) -> dict[str, Any]:
     """The input of the run. Raises UsageError for what is no `key=value`."""
     out: dict[str, Any] = {}
     if file is not None:
@@ -195,11 +210,15 @@ def _refuse(name: str) -> Any:
 
 
 class Progress:
-    """A line for each step on a terminal; elsewhere only the address of the run."""
+    """A line for each step on a terminal; elsewhere only the address of the run.
+
+    While a step is under way its line shows the last words of the answer that is coming in.
+    """
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty() and not SETTINGS.quiet
+        self.streams = self._shown = sys.stderr.isatty() and not SETTINGS.quiet
         self._colour = colour(sys.stderr)
+        self._said: dict[str, str] = {}
 
     def run_started(self, execution_id: str, ui_url: str) -> None:
         note(f"run {execution_id}\n{ui_url}")
@@ -212,9 +231,18 @@ class Progress:
         if self._shown:
             print(f"  … {step.id}", end="\r", file=sys.stderr, flush=True)
 
+    def step_said(self, step: StepPlan, text: str | None) -> None:
+        said = "" if text is None else self._said.get(step.path, "") + text
+        self._said[step.path] = said = said[-_TAIL:]
+        words = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+        width = max(shutil.get_terminal_size().columns - len(step.id) - 8, 10)
+        tail = words if len(words) <= width else f"…{words[1 - width :]}"
+        print(f"\x1b[2K  … {step.id}  {tail}", end="\r", file=sys.stderr, flush=True)
+
     def step_finished(
         self, step: StepPlan, status: str, seconds: float, error: Failure | None
     ) -> None:
+        self._said.pop(step.path, None)
         if not self._shown:
             return
         good = status == "SUCCESS"
@@ -229,14 +257,19 @@ class Progress:
 
 
 def _detached(
-    path: Path, workflow: str | None, given: dict[str, Any], offline: bool, mocks: Path | None
+    path: Path,
+    workflow: str | None,
+    given: dict[str, Any],
+    files: Mapping[str, Path | None],
+    flags: Mapping[str, bool],
 ) -> int:
     """Starts the same run in a process of its own, and waits until it knows its id."""
     command = [sys.executable, "-m", "compozy_prefect", "run", os.fspath(path), "--quiet", "--json"]
     command += ["--input-file", "-"]
     command += ["--workflow", workflow] if workflow else []
-    command += ["--offline"] if offline else []
-    command += ["--mocks", os.fspath(mocks)] if mocks else []
+    command += [flag for flag, on in flags.items() if on]
+    for option, file in files.items():
+        command += [option, os.fspath(file)] if file else []
     command += ["--env-file", os.fspath(SETTINGS.env_file)] if SETTINGS.env_file else []
     with _log() as (log, name):
         reader, writer = os.pipe()

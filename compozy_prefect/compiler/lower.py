@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from compozy_prefect.compiler.builtins import builtin_plan
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
     attachments,
@@ -23,6 +24,7 @@ from compozy_prefect.compiler.definitions import (
     values,
     written,
 )
+from compozy_prefect.compiler.models import budget_plan, given_or, loop_plan, model_plan
 from compozy_prefect.compiler.needs import waits_of
 from compozy_prefect.compiler.places import called_tools, of_tool, places
 from compozy_prefect.compiler.plan import (
@@ -107,7 +109,8 @@ def lower(project: Project) -> Lowered:
             loaded.project.version,
             loaded.project.description.strip(),
             runtime_plan(loaded.project.runtime, loaded.config),
-            written(loaded.project, "knowledge"),
+            budget=budget_plan(loaded.project.config.budget if loaded.project.config else None),
+            knowledge=written(loaded.project, "knowledge"),
         ),
         workflows=workflows,
         spans=spans,
@@ -155,6 +158,7 @@ class _Workflow:
             schedule=schedule_plan(workflow.schedule),
             knowledge=written(workflow, "knowledge"),
             recover_on_error=self._recovers(),
+            budget=budget_plan(workflow.config.budget if workflow.config else None),
             start=self._tree.sequence.start,
             steps=steps,
             outputs=plain(workflow.outputs),
@@ -205,6 +209,7 @@ class _Workflow:
             final=task.final and step.role == "route",
             needs=tuple(sorted(one.id for one in self._waits.get(step, ()))),
             steps=tuple(self._step(one) for one in step.steps),
+            budget=budget_plan(task.budget or (task.config.budget if task.config else None)),
             attachments=attachments(task),
             knowledge=written(task, "knowledge"),
         )
@@ -267,7 +272,7 @@ class _Workflow:
             tools=tuple(self._tool_key(tool) for tool in task.tools),
             mcps=self._servers(task.mcps),
             memory=self._uses(task.memory),
-            max_iterations=task.max_iterations or 0,
+            loop=loop_plan(self._config, model, task.max_iterations),
         )
         return _keep(self._agents, made)
 
@@ -312,6 +317,7 @@ class _Workflow:
             coefficient=default.coefficient if coefficient is None else coefficient,
             maximum=default.maximum if maximum is None else maximum,
             non_retryable=tuple(_first(given, "non_retryable_error_types") or ()),
+            given=bool(given) or retries is not None,
         )
 
     def _agent(self, agent: Agent) -> str:
@@ -346,43 +352,14 @@ class _Workflow:
             tools=tuple(self._tool_key(tool) for tool in agent.tools),
             mcps=self._servers(agent.mcps),
             memory=self._uses(agent.memory),
-            max_iterations=agent.max_iterations or 0,
+            loop=loop_plan(self._config, model, agent.max_iterations),
+            budget=budget_plan(agent.budget),
             attachments=attachments(agent),
             knowledge=written(agent, "knowledge"),
         )
 
     def _model(self, model: Model) -> ModelPlan:
-        attempts = _given(model.retry_attempts, self._config["llm.retry_attempts"])
-        iterations = self._config.setting("llm.max_tool_iterations")
-        if not model.max_tool_iterations and iterations.origin.where != "default":
-            turns = iterations.value
-        else:
-            turns = model.max_tool_iterations or 0  # 0 is for the tool loop to say
-        api_key = model.api_key or ""
-        if api_key and "{{" not in api_key:
-            api_key = self._hidden(model, api_key)
-        return ModelPlan(
-            provider=model.provider,
-            model=model.model,
-            api_key=api_key,
-            api_url=model.api_url or model.base_url or "",
-            organization=model.organization or "",
-            params=plain(model.parameters()),
-            timeout=_given(model.timeout, self._config["llm.provider_timeout"]),
-            retry_attempts=max(1, attempts),  # none at all is one: the first
-            context_window=model.context_window or 0,
-            max_tool_iterations=turns,
-            rate_limit=values(model.rate_limit),
-        )
-
-    def _hidden(self, model: Model, api_key: str) -> str:
-        """A template that reads the key from a variable of the run's environment."""
-        number = 1
-        while True:
-            name = f"COMPOZY_{model.provider.upper()}_API_KEY_{number}"
-            if self._secrets.setdefault(name, api_key) == api_key:
-                return f"{{{{ .env.{name} }}}}"
-            number += 1
+        return model_plan(self._config, model, self._secrets, self._scope.model_named)
 
     def _tool_key(self, given: str | Selector | Tool | None) -> str:
         """The key under which the plan holds a tool: its id, numbered if two differ."""
@@ -391,7 +368,7 @@ class _Workflow:
             assert given is not None
             assert not isinstance(given, Tool)
             name = given.id if isinstance(given, Selector) else given
-            return _keep(self._tools, ToolPlan(name, type="builtin"))
+            return _keep(self._tools, builtin_plan(name))
         default = ToolPlan(tool.id)
         made = ToolPlan(
             id=tool.id,
@@ -403,7 +380,7 @@ class _Workflow:
             env=dict(tool.env),
             input_schema=self._schema(tool.input),
             output_schema=self._schema(tool.output),
-            timeout=_given(tool.timeout, self._config["runtime.tool_execution_timeout"]),
+            timeout=given_or(tool.timeout, self._config["runtime.tool_execution_timeout"]),
         )
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]
@@ -478,10 +455,6 @@ def _first(policies: Iterable[RetryPolicy], name: str) -> Any:
             if value is not None:
                 return value
     return None
-
-
-def _given(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 def _is_builtin(given: object) -> bool:

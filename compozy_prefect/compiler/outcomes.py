@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler import children
+from compozy_prefect.compiler.builtins import builtin_of
 from compozy_prefect.compiler.scope import action_of
 from compozy_prefect.compiler.sequence import target_id, targets_of
 from compozy_prefect.compiler.tree import Step
@@ -154,6 +155,8 @@ def _basic(step: Step, task: BasicTask, shapes: Shapes) -> Shape:
         if tool.output is not None:
             return _wrapped(shapes.declared(tool.output))
         return declared if declared.alternatives else _HTTP if tool.type == "http" else UNKNOWN
+    if (builtin := builtin_of(task)) is not None:
+        return shapes.declared(builtin.output_schema)
     if agent is None and not task.prompt:
         has_executor = task.tool is not None or task.agent is not None or task.action
         return declared if has_executor else shapes.given(step)

@@ -35,6 +35,7 @@ class RetryPlan:
     coefficient: float = 2.0
     maximum: float = 60.0
     non_retryable: tuple[str, ...] = ()
+    given: bool = False  # whether the project says so, or it is the default
 
     def delays(self) -> list[float]:
         """The pause before each re-attempt: `min(initial * coefficient**k, maximum)`."""
@@ -48,7 +49,11 @@ class RetryPlan:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty."""
+    """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty.
+
+    `price` is in US dollars for a million tokens: `input`, `output`, `cached_input`. `fallbacks`
+    are asked when this model fails, and have none themselves; `routing` says who is asked first.
+    """
 
     provider: str
     model: str
@@ -59,8 +64,20 @@ class ModelPlan:
     timeout: float = 300.0
     retry_attempts: int = 3
     context_window: int = 0
-    max_tool_iterations: int = 0
     rate_limit: dict[str, Json] = field(default_factory=dict)
+    price: dict[str, float] = field(default_factory=dict)
+    fallbacks: tuple[ModelPlan, ...] = ()
+    routing: str = "priority"
+
+
+@dataclass(frozen=True)
+class BudgetPlan:
+    """What models may take; 0 is no limit. `seconds` run from the first call."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,11 +109,29 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
+class LoopPlan:
+    """The bounds of one talk with a model (service.md §8.1); 0 is none.
+
+    `turns` are answers that call tools, `parallel` the calls of one answer that run at a time.
+    `errors` of one tool in a row, or the same call with the same result `repeats` times in a row,
+    end the talk; so do `stalls` turns that are the same. `calls` of one tool, by its id or `""` for
+    all. `corrections` are questions again after an answer that breaks its schema.
+    """
+
+    turns: int = 100
+    parallel: int = 10
+    errors: int = 10
+    repeats: int = 3
+    stalls: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
+    corrections: int = 2
+
+
+@dataclass(frozen=True)
 class AgentPlan:
     """An agent (language.md §4.1). `instructions` is a template.
 
-    `tools` and `mcps` are keys of `WorkflowPlan.tools` and `.mcps`; `max_iterations` 0 is the
-    default of the tool loop.
+    `tools` and `mcps` are keys of `WorkflowPlan.tools` and `.mcps`.
     """
 
     id: str
@@ -109,7 +144,8 @@ class AgentPlan:
     tools: tuple[str, ...] = ()
     mcps: tuple[str, ...] = ()
     memory: tuple[MemoryUse, ...] = ()
-    max_iterations: int = 0
+    loop: LoopPlan = LoopPlan()
+    budget: BudgetPlan | None = None
     attachments: tuple[Json, ...] = ()
     knowledge: Json = None
 
@@ -329,6 +365,7 @@ class StepPlan:
     wait: WaitPlan | None = None
     signal: SignalPlan | None = None
     memory: MemoryCall | None = None
+    budget: BudgetPlan | None = None
     attachments: tuple[Json, ...] = ()
     knowledge: Json = None
 
@@ -383,6 +420,7 @@ class WorkflowPlan:
     schedule: SchedulePlan | None = None
     knowledge: Json = None
     recover_on_error: bool = False
+    budget: BudgetPlan | None = None
     start: str = ""
     steps: tuple[StepPlan, ...] = ()
     outputs: Json = None
@@ -435,6 +473,7 @@ class ProjectPlan:
     version: str = ""
     description: str = ""
     runtime: RuntimePlan = RuntimePlan()
+    budget: BudgetPlan | None = None  # of each run
     knowledge: Json = None
 
 

@@ -9,9 +9,11 @@ import asyncio
 import base64
 import json
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import httpx
 from prefect.client.orchestration import PrefectClient
@@ -28,6 +30,7 @@ PATIENCE = 12.0  # seconds; a server that is started again needs about five
 _TOLD_EVERY = 2.0  # seconds between two words on progress, and before the first
 _MOST_DRAWN = 200  # steps; a picture of more says nothing
 _LARGEST = 200_000  # characters of output shown; the run's result holds all of it
+_UNANSWERED = (TimeoutError, httpx.TransportError)
 
 
 async def picture(client: PrefectClient, flow_run: FlowRun, plan: Plan, workflow_id: str) -> None:
@@ -101,20 +104,48 @@ async def _create(client: PrefectClient, flow_run: FlowRun, items: list[Artifact
     False when the server does not answer, or takes longer than anybody would wait for this.
     """
     made = [item.model_copy(update={"flow_run_id": flow_run.id}) for item in items]
-    creating = asyncio.gather(*map(client.create_artifact, made), return_exceptions=True)
-    try:
-        answers = await asyncio.wait_for(creating, PATIENCE)
-    except TimeoutError:
-        get_run_logger().warning("No artifacts: the server did not answer in %g s", PATIENCE)
-        return False
+    turns = _TURNS.setdefault(client, _Turns())
+    creating = (turns.create(client, item) for item in made)
+    answers = await asyncio.gather(*creating, return_exceptions=True)
     for item, answer in zip(made, answers, strict=True):
         if isinstance(answer, (httpx.HTTPError, PrefectHTTPStatusError)):
             get_run_logger().warning(
                 "Artifact '%s' was not created: %s", item.key, _first_line(answer)
             )
+        elif isinstance(answer, TimeoutError):
+            get_run_logger().warning(
+                "Artifact '%s' was not created: no answer in %g s", item.key, PATIENCE
+            )
         elif isinstance(answer, BaseException):
             raise answer
-    return not any(isinstance(answer, httpx.TransportError) for answer in answers)
+    return not any(isinstance(answer, _UNANSWERED) for answer in answers)
+
+
+class _Turns:
+    """Creates one artifact of a key at a time.
+
+    The server holds the row of the key, and a connection to its database, until the artifact is
+    there: with a dozen runs of a workflow that end at once nobody else is answered for seconds.
+    """
+
+    def __init__(self) -> None:
+        self._turns: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._unanswered = 0
+
+    async def create(self, client: PrefectClient, item: ArtifactCreate) -> None:
+        """Raises TimeoutError after `PATIENCE`, or as soon as somebody before it in the row has."""
+        before = self._unanswered
+        async with self._turns[item.key]:
+            if self._unanswered > before:
+                raise TimeoutError
+            try:
+                await asyncio.wait_for(client.create_artifact(item), PATIENCE)
+            except _UNANSWERED:
+                self._unanswered += 1
+                raise
+
+
+_TURNS: WeakKeyDictionary[PrefectClient, _Turns] = WeakKeyDictionary()
 
 
 def key(*parts: str) -> str:

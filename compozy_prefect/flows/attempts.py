@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from compozy_prefect.compiler.plan import Json, StepPlan
-from compozy_prefect.errors import RunError
+from compozy_prefect.compiler.plan import Json, RetryPlan, StepPlan
+from compozy_prefect.errors import ModelFailed, RunError
 from compozy_prefect.flows import engine
-from compozy_prefect.runtime.attempt import Attempt, Performed, Scope
+from compozy_prefect.flows.calls import KeptCalls
+from compozy_prefect.flows.journal import Journal
+from compozy_prefect.runtime.attempt import Attempt, Performed
+from compozy_prefect.runtime.calls import Watch
+from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import (
     CANCELED,
     CANCELED_CODE,
@@ -27,6 +31,7 @@ from compozy_prefect.runtime.outcome import (
     plain,
 )
 from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.templates import nearest_place
 
 
@@ -48,11 +53,16 @@ class Instance:
     passed: bool = False
 
 
-def retryable(error: object, non_retryable: tuple[str, ...]) -> bool:
+def retryable(error: object, retry: RetryPlan) -> bool:
     """Whether another attempt could help: not when data, templates or keys are wrong.
 
-    `non_retryable_error_types` are compared with the type of the error and with its code.
+    `non_retryable_error_types` are compared with the type of the error and with its code. A
+    provider has been asked as often as the plan of its model says: the step asks again only where
+    its own plan says so, so that attempts do not multiply.
     """
+    non_retryable = retry.non_retryable
+    if isinstance(error, ModelFailed) and error.details.get("attempts") and not retry.given:
+        return False
     if isinstance(error, RunError):
         names = {type(error).__name__, error.code, str(error.details.get("type", ""))}
         return error.retryable and names.isdisjoint(non_retryable)
@@ -63,13 +73,21 @@ class Attempts:
     """The attempts of one instance; `once` makes one, and gives what is kept of it.
 
     Whatever goes wrong leaves as a RunError or a StepTimeout without secrets. `input` is the
-    rendered `with` of the last attempt.
+    rendered `with` of the last attempt, and the usage is that of them all.
     """
 
     def __init__(
-        self, instance: Instance, scope: Scope, given: Mapping[str, Json], redactor: Redactor
+        self,
+        instance: Instance,
+        scope: Scope,
+        given: Mapping[str, Json],
+        redactor: Redactor,
+        journal: Journal,
+        watch: Callable[[engine.Log], Watch],
     ) -> None:
         self.input: Json = None
+        self._usage: Usage | None = None
+        self._journal, self._watch = journal, watch
         self.number = 1
         self.started = time.monotonic()
         self._instance = instance
@@ -82,12 +100,15 @@ class Attempts:
         self.number = number
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)
-        attempt = Attempt(self._scope, step, self._given, self._instance.where)
+        where = self._instance.where
+        calls = KeptCalls(self._journal, where, redactor, number)
+        attempt = Attempt(self._scope, step, self._given, where, calls, self._watch(log))
         clock = asyncio.timeout(step.timeout or None)
         try:
             async with clock:
                 performed = await attempt.run()
-            return redactor.json(performed.to_json())
+            usage = _sum(self._usage, performed.usage)
+            return redactor.json(replace(performed, usage=usage).to_json())
         except RunError as fault:
             raise _clean(fault, redactor) from None
         except Exception as fault:
@@ -100,17 +121,26 @@ class Attempts:
             raise _clean(RunError(failure.message, details=failure.details), redactor) from None
         finally:
             self.input = redactor.json(attempt.input)
+            self._usage = _sum(self._usage, attempt.usage)
 
     def succeeded(self, kept: Json) -> TaskState:
         done = Performed.from_json(kept)
         return replace(self._state(SUCCESS), input=done.input, output=done.output, usage=done.usage)
+
+    def before(self, kept: Json) -> TaskState:
+        """How it succeeded in an earlier process, whose calls count in the budgets."""
+        state = self.succeeded(kept)
+        if state.usage is not None:
+            for budget in self._scope.budgets_of(self._instance.step, self._instance.where):
+                budget.add(state.usage, self._instance.step.id)
+        return state
 
     def failed(self, fault: Exception) -> TaskState:
         status = TIMED_OUT if isinstance(fault, engine.StepTimeout) else FAILED
         failure = Failure.of(fault)
         failure = replace(failure, message=self._redactor.text(failure.message))
         error = placed(self._scope, self._instance.step, failure)
-        return replace(self._state(status), input=self.input, error=error)
+        return replace(self._state(status), input=self.input, error=error, usage=self._usage)
 
     def _state(self, status: str) -> TaskState:
         one = self._instance
@@ -125,10 +155,19 @@ class Attempts:
         )
 
 
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
 def end_of(state: TaskState) -> Json:
     """What is kept of a step that did not succeed."""
     error = state.error.to_json() if state.error else None
-    return {"status": state.status, "input": state.input, "error": error}
+    end: dict[str, Json] = {"status": state.status, "input": state.input, "error": error}
+    if state.usage is not None:
+        end["usage"] = state.usage.to_json() | {"calls": state.usage.calls}
+    return end
 
 
 def ended(instance: Instance, end: Json) -> TaskState:
@@ -143,6 +182,7 @@ def ended(instance: Instance, end: Json) -> TaskState:
         input=end["input"],
         error=failure,
         parent=instance.parent,
+        usage=Usage.from_json(end["usage"]) if "usage" in end else None,
     )
 
 

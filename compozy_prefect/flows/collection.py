@@ -11,7 +11,7 @@ from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError, TemplateError
 from compozy_prefect.expressions import parse_condition
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Opened, Scope
+from compozy_prefect.runtime.scope import Opened, Scope
 
 MAX_ITEMS = 1_000_000
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)|([A-Za-z])\.\.([A-Za-z])")

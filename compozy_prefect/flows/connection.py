@@ -8,20 +8,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import AsyncClientContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 
 from compozy_prefect.errors import ServerUnavailable
+from compozy_prefect.flows.clients import shared_client
 
 
 async def client_of(stack: AsyncExitStack, server: str) -> PrefectClient:
-    """The one client of this process, which Prefect's engine finds and shares.
+    """The client of this event loop, which Prefect's engine finds, too.
 
     Raises ServerUnavailable when `server`, the URL of the API, cannot be reached.
     """
     try:
-        return (await stack.enter_async_context(AsyncClientContext.get_or_create())).client
+        return await stack.enter_async_context(shared_client(server))
     except RuntimeError as fault:
         # Prefect's own sentence, when nothing listens or the server is of another version.
         raise unavailable(server, fault) from None

@@ -16,8 +16,8 @@ from compozy_prefect.flows.collection import Item, items_of
 from compozy_prefect.flows.evaluated import Made, evaluated
 from compozy_prefect.flows.fanout import FanOut, Unit, succeeded
 from compozy_prefect.runtime import templates, views
-from compozy_prefect.runtime.attempt import Opened, Scope
 from compozy_prefect.runtime.outcome import FAILED, TIMED_OUT, TaskState
+from compozy_prefect.runtime.scope import Opened, Scope
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.walk import Walk

@@ -18,11 +18,11 @@ from prefect.states import Cancelled, Cancelling, Running
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.connection import reached
-from compozy_prefect.flows.execute import WATCH_EVERY
 from compozy_prefect.flows.executions import Executions
 from compozy_prefect.flows.resume import known
 from compozy_prefect.flows.signals import deliver
 from compozy_prefect.flows.wait import HELD, awaited, is_held
+from compozy_prefect.flows.watch import WATCH_EVERY
 
 CANCEL_SECONDS = 15.0  # how long a live run may take to end, before we stop looking
 _LOOK_EVERY = 0.2

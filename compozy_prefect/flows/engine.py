@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+import threading
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from random import getrandbits
@@ -18,11 +19,12 @@ from typing import Any, TypeVar, cast
 from uuid import UUID, uuid5
 
 import httpx
-from prefect import Flow, flow_engine
+from prefect import Flow, Task, flow_engine
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import FlowRunCreate
 from prefect.client.schemas.objects import (
     FlowRun,
+    FlowRunPolicy,
     State,
     StateDetails,
     StateType,
@@ -30,16 +32,19 @@ from prefect.client.schemas.objects import (
     TaskRunResult,
 )
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.loggers import PrefectLogAdapter
 from prefect.serializers import JSONSerializer
-from prefect.states import Crashed, Pending, to_state_create
+from prefect.states import Crashed, Running, to_state_create
 from prefect.types._datetime import DateTime, now
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from compozy_prefect.errors import CompozyError
+from compozy_prefect.flows.clients import flow_id
 from compozy_prefect.flows.pace import Pace
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 # Prefect's own JSON decoder imports whatever class a `__class__` key names and builds it from the
 # data beside it. Results hold what models and users wrote, so nothing is decoded but JSON.
@@ -58,26 +63,90 @@ async def create_flow_run(
     parameters: dict[str, Any],
     tags: list[str],
     key: str,
+    parent: UUID | None = None,
 ) -> tuple[FlowRun, bool]:
-    """The flow run with this idempotency key, Pending, and whether it was created by this call.
+    """The flow run with this idempotency key, Running, and whether it was created by this call.
+
+    `parent` is the task run that stands for it in another flow run.
 
     The client's own method takes no key: a request that it makes again, since the answer was lost,
-    then makes another run.
+    then makes another run. Running from the start, since nothing has to happen before: that spares
+    the server a change of state.
     """
-    create = FlowRunCreate(
-        flow_id=await client.create_flow_from_name(flow.name),
-        flow_version=flow.version,
-        name=name,
-        parameters=parameters,
-        tags=tags,
-        idempotency_key=key,
-        state=to_state_create(Pending()),
-    )
-    body = create.model_dump(mode="json", exclude_unset=True)
-    answer = await client.request("POST", "/flow_runs/", json=body)
+    state: State[Any] = Running()
+
+    async def ask(flow_id: UUID) -> httpx.Response:
+        create = FlowRunCreate(
+            flow_id=flow_id,
+            flow_version=flow.version,
+            name=name,
+            parameters=parameters,
+            tags=tags,
+            idempotency_key=key,
+            parent_task_run_id=parent,
+            state=to_state_create(state),
+            empirical_policy=FlowRunPolicy(retries=0, retry_delay=0),
+        )
+        body = create.model_dump(mode="json", exclude_unset=True)
+        return await client.request("POST", "/flow_runs/", json=body)
+
+    id, remembered = await flow_id(client, flow.name)
+    try:
+        answer = await ask(id)
+    except PrefectHTTPStatusError:
+        if not remembered:
+            raise
+        answer = await ask((await flow_id(client, flow.name, anew=True))[0])
     flow_run = FlowRun.model_validate(answer.json())
     flow_run.parameters = parameters
     return flow_run, answer.status_code == httpx.codes.CREATED
+
+
+async def tracking_task_run(client: PrefectClient, flow_run: UUID, name: str, key: str) -> UUID:
+    """The task run that stands for an inner flow run, one for each key.
+
+    The server keeps its state in step with that of the inner flow run.
+    """
+    task: Task[[], None] = Task(_nothing, name=name)
+    run = await client.create_task_run(
+        task, flow_run, dynamic_key=key, id=row_id(flow_run, f"{key}@run"), name=name
+    )
+    return run.id
+
+
+def _nothing() -> None: ...
+
+
+class _Engine(flow_engine.AsyncFlowRunEngine[..., Any]):
+    """Runs a flow run that was created, or claimed, with all that the server has to know of it.
+
+    Prefect's own changes a flow run that it is given first, in a request for each of its policy,
+    its version and its state.
+    """
+
+    def __init__(self, flow: Flow[..., Any], flow_run: FlowRun, parameters: dict[str, Any]) -> None:
+        super().__init__(flow=flow, parameters=parameters)
+        self._given = flow_run
+
+    async def create_flow_run(self, client: PrefectClient) -> FlowRun:
+        return self._given
+
+    async def set_state(self, state: State[Any], force: bool = False) -> State[Any]:
+        if state.is_running() and self.state.is_running():
+            return self.state
+        return await super().set_state(state, force)
+
+
+async def run_to_end(
+    flow: Flow[..., Any], flow_run: FlowRun, parameters: dict[str, Any]
+) -> State[Any]:
+    """The state in which the flow run ends, as from Prefect's `run_flow_async`."""
+    engine = _Engine(flow, flow_run, parameters)
+    async with engine.start():
+        while engine.is_running():
+            async with engine.run_context():
+                await engine.call_flow_fn()  # type: ignore[unused-coroutine]
+    return engine.state
 
 
 class StepTimeout(TimeoutError):
@@ -90,11 +159,14 @@ class StepTimeout(TimeoutError):
 class Cancellation:
     """The wish to end one run early, and the reason, which its states then show.
 
-    Cancelling goes through asyncio: the coroutine handed to `guard` is cancelled.
+    Cancelling goes through asyncio: the coroutine handed to `guard` is cancelled. A run inside
+    another one, whose wish is `outer`, is also cancelled by whoever cancels the step that it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Cancellation | None = None) -> None:
         self.reason: str | None = None
+        self.is_from_outside = False
+        self._outer = outer
         self._body: asyncio.Future[Any] | None = None
 
     def request(self, reason: str) -> None:
@@ -112,7 +184,10 @@ class Cancellation:
         try:
             result: _T = await self._body
             return result
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as stop:
+            if self.reason is None and self._outer is not None:
+                self.reason = self._outer.reason or str(stop) or "cancelled"
+                self.is_from_outside = True
             if self.reason is None:
                 raise
             return None
@@ -289,6 +364,29 @@ def one_write_at_a_time(client: PrefectClient) -> None:
 async def events_sent() -> None:
     """Waits until the events that were emitted so far have left this process."""
     await asyncio.to_thread(EventsWorker.instance().wait_until_empty)
+
+
+_carried = 0  # runs of this process, in whichever of its threads
+_carrying = threading.Lock()
+
+
+@asynccontextmanager
+async def handed_over(seconds: float = 10.0) -> AsyncIterator[None]:
+    """Around a run of this process: see `hand_over`, which the end of the last of them waits for.
+
+    It stops the queues that they all use: each run would cut the others off.
+    """
+    global _carried
+    with _carrying:
+        _carried += 1
+    try:
+        yield
+    finally:
+        with _carrying:
+            _carried -= 1
+            is_last = not _carried
+        if is_last and not await hand_over(seconds):
+            _log.warning("the Prefect server did not take everything that this run had to tell it")
 
 
 async def hand_over(seconds: float = 10.0) -> bool:

@@ -18,7 +18,7 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.attempts import Instance, canceled, end_of, ended, placed
-from compozy_prefect.runtime.attempt import Attempt, Opened
+from compozy_prefect.runtime.attempt import Attempt
 from compozy_prefect.runtime.outcome import (
     FAILED,
     SKIPPED,
@@ -29,6 +29,7 @@ from compozy_prefect.runtime.outcome import (
     TaskState,
     plain,
 )
+from compozy_prefect.runtime.scope import Opened
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.walk import Walk

@@ -10,8 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
-from contextvars import ContextVar
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,16 +39,20 @@ from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
 from compozy_prefect.flows.journal import Journal
-from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.limits import SharedLimits
+from compozy_prefect.flows.nested import Nested
+from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
-from compozy_prefect.flows.signals import Sender, Start
+from compozy_prefect.flows.session import SESSION, Session
+from compozy_prefect.flows.signals import Sender
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
+from compozy_prefect.flows.watch import looked_after
 from compozy_prefect.flows.worker import WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Scope
+from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.outcome import (
@@ -63,36 +66,12 @@ from compozy_prefect.runtime.outcome import (
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
-from compozy_prefect.runtime.services import Services
-
-WATCH_AFTER, WATCH_EVERY = 1.0, 1.0  # seconds between looks at whether the run was cancelled
+from compozy_prefect.runtime.scope import Scope
+from compozy_prefect.runtime.services import Services, warm
 
 
 class WorkflowFailed(RunError):
     """What awaiting a flow of ours raises when its workflow failed."""
-
-
-@dataclass
-class Session:
-    """What `flows.run` gives to the flow runs it starts, and what it takes back.
-
-    That is the `outcome`, and the `pace` at which the server still hears of the run after its end.
-
-    `start` starts another workflow of the plan, for the signals that one sends. `claimed` is when
-    this process took over a run that another one had begun. A run that a worker started has no
-    session, and configures itself from the environment.
-    """
-
-    services: Services
-    observer: Observer | None = None
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    outcome: Outcome | None = None
-    start: Start | None = None
-    pace: Pace | None = None
-    claimed: datetime | None = None
-
-
-SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)
 
 
 async def execute(
@@ -113,15 +92,21 @@ async def execute(
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
     assert isinstance(flow_context.client, PrefectClient)  # the flow is async
     client, flow_run, activity = flow_context.client, flow_context.flow_run, Activity()
-    pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
     session, worker = SESSION.get(), None
     is_alone = session is None
     if session is None:
-        session = Session(Services.from_environment(env_dir))
+        services = Services.from_environment(env_dir, SharedLimits())
+        session = Session(services)
+        warm(plan.workflows[workflow_id], offline=services.offline, mocks=services.mocks)
         if flow_run.run_count > 1:
             session.claimed = datetime.now(UTC)
-        if flow_run.deployment_id is not None:
-            worker = WorkerProcess(client, flow_run, activity, pace)
+    if session.pace is None:
+        session.pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
+    if session.budgets is None:
+        session.budgets = Budgets(plan.project.budget)
+    pace = session.pace
+    if is_alone and flow_run.deployment_id is not None:
+        worker = WorkerProcess(client, flow_run, activity, pace)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -129,7 +114,6 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    session.pace = pace
     journal = Journal(flow_context.result_store, flow_run.id)
     execution = _Execution(
         plan, workflow, client, flow_run.id, journal, given, session, activity, pace, worker
@@ -137,7 +121,9 @@ async def execute(
     drawing = asyncio.ensure_future(execution.draw(flow_run))
     with (
         worker or nullcontext(),
-        _watching(client, flow_run.id, session.cancellation, execution.gate, worker),
+        looked_after(
+            client, flow_run.id, partial(_look, session.cancellation, execution.gate, worker)
+        ),
     ):
         finished = await session.cancellation.guard(execution.run())
     outcome = session.outcome = finished or execution.cancelled()
@@ -194,10 +180,13 @@ class _Execution:
             self.input = check_input(self.workflow, self.input)
             secrets = await self._load_blocks()
             scope = self._scope()
-            redactor = Redactor([*_keys(scope), *secrets])
+            redactor = Redactor(hidden := [*_keys(scope), *secrets])
+            if self.session.services.cassette is not None:
+                self.session.services.cassette.hide(hidden)
+                self.session.services.cassette.stands_for(str(self.run_id))
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
-            last = await walk.line(self.workflow.steps, self.workflow.start)
+            last = await walk.line(self.workflow.steps, self.session.first or self.workflow.start)
             self.failure = self._failed()
             output = self._output(scope, last.output if last else None)
         except RunError as fault:
@@ -263,27 +252,30 @@ class _Execution:
         context = RunContext(
             self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
         )
-        return Scope(self.workflow, self.plan.spans, context, self.session.services)
+        workflows = Nested(self.plan, self.client, self.run_id, self.session, self.gate)
+        services, budgets = self.session.services, self.session.budgets
+        assert budgets is not None
+        return Scope(self.workflow, self.plan.spans, context, services, workflows, budgets)
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
-        journal = self.journal
+        journal, watched = self.journal, Watched(self.session.observer)
         await journal.load(step.id for step in self.workflow.steps)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
-                flow_run, redactor, journal, log, cancellation, self.pace, self.activity
+                flow_run, redactor, journal, log, cancellation, self.pace, self.activity, watched
             )
 
         run = Run(
-            watched=Watched(self.session.observer),
+            watched=watched,
             cancellation=cancellation,
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
             wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
             send=Sender(self.plan, self.run_id, self.session.start, journal),
-            gate=self.gate,
+            gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
             states=self.states,
             taken=self.taken,
@@ -349,7 +341,7 @@ def _keys(scope: Scope) -> Iterator[str | None]:
     for tool in scope.workflow.tools.values():
         for name in _variables(tool.config):
             yield scope.context.env.get(name)
-    from compozy_prefect.runtime.llm.providers import resolve_key
+    from compozy_prefect.runtime.llm.keys import resolve_key
 
     seen = scope.context.for_workflow()
     for agent in scope.workflow.agents.values():
@@ -382,36 +374,16 @@ def _state(outcome: Outcome) -> Json | State[Any]:
     return Failed(message=failure.message, data=error)
 
 
-@contextmanager
-def _watching(
-    client: PrefectClient,
-    flow_run_id: UUID,
-    cancellation: Cancellation,
-    gate: asyncio.Event,
-    worker: WorkerProcess | None,
-) -> Iterator[None]:
-    """Looks now and then whether somebody asked the server to cancel the run, or to hold it.
-
-    Nothing else tells an in-process run (prefect-facts.md §9). A short run ends before the first
-    look.
-    """
-
-    async def watch() -> None:
-        await asyncio.sleep(WATCH_AFTER)
-        while cancellation.reason is None:
-            with suppress(httpx.HTTPError, PrefectHTTPStatusError):
-                flow_run = await client.read_flow_run(flow_run_id)
-                state = flow_run.state
-                if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-                    cancellation.request("cancelled on request")
-                elif is_held(state) or (worker and not await worker.look(flow_run)):
-                    gate.clear()
-                else:
-                    gate.set()
-            await asyncio.sleep(WATCH_EVERY)
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
+async def _look(
+    cancellation: Cancellation, gate: asyncio.Event, worker: WorkerProcess | None, flow_run: FlowRun
+) -> None:
+    """Does what somebody asked the server for: to cancel the run, to hold it, or to go on."""
+    state = flow_run.state
+    if cancellation.reason is not None:
+        return
+    if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        cancellation.request("cancelled on request")
+    elif is_held(state) or (worker and not await worker.look(flow_run)):
+        gate.clear()
+    else:
+        gate.set()

@@ -56,7 +56,8 @@ class Record:
     """How an execution was started. Keys and passwords are no part of it: `origin` has them.
 
     `plan` is the plan's hash, `pid` the process that had the run last. `done` is the time of its
-    success, in seconds since 1970; everything that has none can be resumed.
+    success, in seconds since 1970; everything that has none can be resumed. `cassette` is the path
+    of the one that answers, perhaps `loose`ly.
     """
 
     id: str
@@ -64,6 +65,8 @@ class Record:
     plan: str
     offline: bool = False
     mocks: Json = None
+    cassette: str | None = None
+    loose: bool = False
     root: str | None = None
     env_file: str | None = None
     keys_in_files: bool = False

@@ -21,13 +21,14 @@ from compozy_prefect.errors import CompozyError, UsageError
 from compozy_prefect.flows.executions import Executions, Origin, Record
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.services import Services, asks_a_provider, warm
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.control import Delivered
     from compozy_prefect.flows.observer import Observer
     from compozy_prefect.flows.run import RunResult
     from compozy_prefect.flows.server import Server
-    from compozy_prefect.runtime.services import Services
+    from compozy_prefect.runtime.cassette import Cassette
 
 Notify = Callable[[str], None]
 
@@ -39,6 +40,7 @@ def run(
     input: Mapping[str, Any] | None = None,
     offline: bool = False,
     mocks: Mocks | Mapping[str, Any] | Path | str | None = None,
+    cassette: Cassette | None = None,
     env_file: Path | None = None,
     observer: Observer | None = None,
     notify: Notify | None = None,
@@ -47,7 +49,8 @@ def run(
 
     `project` is a compiled project or the path of one; `workflow` may be left out when there is
     only one. `offline` answers agents without a network, `mocks` (a file or a mapping) answer
-    instead of the agents and tools they name. `notify` gets a sentence about what takes time.
+    instead of the agents and tools they name, and a `cassette` (see `cassette()`) is recorded or
+    answers. `notify` gets a sentence about what takes time.
 
     A workflow that fails gives a result whose `status` says so. Raises ProjectInvalid,
     InputInvalid, MissingKey and UsageError before anything starts, ServerUnavailable when there
@@ -60,8 +63,9 @@ def run(
     plan = project.plan.workflows[workflow_id]
     env = {**os.environ, **project.env}
     given = dict(input or {})
-    refuse(plan, given, env, offline=offline, mocks=answers)
-    services = connect(plan, env, offline=offline, mocks=answers, notify=notify)
+    replays = cassette is not None and cassette.replays
+    refuse(plan, given, env, offline=offline or replays, mocks=answers)
+    services = connect(plan, env, offline=offline, mocks=answers, cassette=cassette, notify=notify)
 
     from compozy_prefect.flows.run import run_sync
 
@@ -107,7 +111,8 @@ def resume(
     offline = offline or record.offline
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
-    services = connect(workflow, env, offline=offline, mocks=answers, notify=notify)
+    tape = cassette(None, record.cassette, loose=record.loose)
+    services = connect(workflow, env, offline=offline, mocks=answers, cassette=tape, notify=notify)
 
     from compozy_prefect.flows.resume import resume_sync
 
@@ -197,22 +202,21 @@ def connect(
     *,
     offline: bool,
     mocks: Mocks | None,
+    cassette: Cassette | None = None,
     notify: Notify | None = None,
 ) -> Services:
     """Finds or starts a Prefect server for this process, and makes the services of a run.
 
     Prefect reads its settings when it is imported, so this comes before its first import.
     """
-    if not offline and any(
-        _asks_provider(workflow, step, mocks) for step in workflow.all_steps.values()
-    ):
-        from compozy_prefect.runtime.llm.providers import warm
-
-        warm()  # three seconds of imports, beside those of Prefect
+    replays = cassette is not None and cassette.replays
+    warm(workflow, offline=offline or replays, mocks=mocks)
     reach(notify)
-    from compozy_prefect.runtime.services import Services
+    from compozy_prefect.flows.limits import SharedLimits
 
-    return Services.create(offline=offline, mocks=mocks, env=env)
+    return Services.create(
+        offline=offline, mocks=mocks, env=env, cassette=cassette, shared=SharedLimits()
+    )
 
 
 def reach(notify: Notify | None = None) -> Server:
@@ -262,6 +266,21 @@ def _one_certificate(environ: Mapping[str, str]) -> Path:
     return file
 
 
+def cassette(
+    record: Path | str | None, replay: Path | str | None, *, loose: bool = False
+) -> Cassette | None:
+    """The cassette that is to be recorded, or replayed; None for neither. Raises UsageError."""
+    from compozy_prefect.runtime.cassette import Cassette
+
+    if record and replay:
+        raise UsageError("--record and --replay exclude each other")
+    if loose and not replay:
+        raise UsageError("--replay-loose says how --replay answers, which is not there")
+    if record:
+        return Cassette.record(record)
+    return Cassette.replay(replay, strict=not loose) if replay else None
+
+
 def _mocks(given: Mocks | Mapping[str, Any] | Path | str | None) -> Mocks | None:
     if given is None or isinstance(given, Mocks):
         return given
@@ -287,23 +306,15 @@ def _with_children(step: StepPlan) -> Iterator[StepPlan]:
                 yield from _with_children(child)
 
 
-def _asks_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
-    if step.agent is None:
-        return False
-    agent = workflow.agents[step.agent.agent]
-    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
-    return not mocked and agent.model.provider != "mock"
-
-
 def _check_key(
     workflow: WorkflowPlan, step: StepPlan, env: Mapping[str, str], mocks: Mocks | None
 ) -> None:
     """Raises MissingKey. A key that depends on the step's own environment is left to the step."""
-    if not _asks_provider(workflow, step, mocks):
+    if not asks_a_provider(workflow, step, mocks):
         return
     assert step.agent is not None
     from compozy_prefect.expressions import Environment, parse
-    from compozy_prefect.runtime.llm.providers import resolve_key
+    from compozy_prefect.runtime.llm.keys import resolve_key
 
     agent = workflow.agents[step.agent.agent]
     nearer = workflow.env.keys() | step.env.keys() | agent.env.keys()

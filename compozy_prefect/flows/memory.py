@@ -8,8 +8,8 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.flows.attempts import Instance
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Opened
 from compozy_prefect.runtime.memory.operations import Operation
+from compozy_prefect.runtime.scope import Opened
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.walk import Walk

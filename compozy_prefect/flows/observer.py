@@ -19,7 +19,11 @@ _log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """`seconds` is the time a step took, all its attempts included; `status` as in design.md."""
+    """`seconds` is the time a step took, all its attempts included; `status` as in design.md.
+
+    One with a true attribute `streams` also has a method `step_said(step, text)`, which gets the
+    pieces of a model's answer as they come; None takes back what the call has said so far.
+    """
 
     def run_started(self, execution_id: str, ui_url: str) -> None: ...
 
@@ -37,6 +41,7 @@ class Watched:
 
     def __init__(self, observer: Observer | None) -> None:
         self._observer = observer
+        self.streams = bool(getattr(observer, "streams", False))
 
     def tell(self, event: str, *values: object) -> None:
         """Calls the method `event` of the observer, and swallows what it raises."""

@@ -23,11 +23,11 @@ from compozy_prefect.flows.build import build_flow
 from compozy_prefect.flows.claim import claim
 from compozy_prefect.flows.connection import reached
 from compozy_prefect.flows.engine import Cancellation
-from compozy_prefect.flows.execute import Session
 from compozy_prefect.flows.executions import Executions, Record
 from compozy_prefect.flows.interrupt import interruptible
 from compozy_prefect.flows.observer import Observer
 from compozy_prefect.flows.run import Opened, RunResult, carry
+from compozy_prefect.flows.session import Session
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.services import Services
 

@@ -1,12 +1,12 @@
 """A plan, a workflow and its input → one flow run in this process, and its result.
 
 `run` is for code that has an event loop, `run_sync` for a command line: it owns the loop and the
-signals. Both return when the server has everything about the run.
+signals. Both return when the server has everything about the run; where other runs go on in this
+process, the last of them does that for all.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -21,33 +21,28 @@ from uuid import uuid4
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
-from prefect.flow_engine import run_flow_async
-from prefect.states import Pending
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectHTTPStatusError
 
 from compozy_prefect import faults
-from compozy_prefect.compiler import types
-from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
+from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import (
     InputInvalid,
     OutputInvalid,
-    RunError,
-    UsageError,
 )
-from compozy_prefect.flows.build import build_flow, run_name, workflow_of
+from compozy_prefect.flows import flow_runs
+from compozy_prefect.flows.build import workflow_of
+from compozy_prefect.flows.clients import place_results
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
-from compozy_prefect.flows.engine import Cancellation, create_flow_run, hand_over
-from compozy_prefect.flows.execute import SESSION, Session
+from compozy_prefect.flows.engine import Cancellation, handed_over
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
 from compozy_prefect.flows.interrupt import interruptible
 from compozy_prefect.flows.listeners import AlreadyBegun, Listeners
 from compozy_prefect.flows.observer import Observer, Watched
+from compozy_prefect.flows.session import SESSION, Session
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import (
-    CANCELED,
-    CANCELED_CODE,
     FAILED,
     SUCCESS,
     Failure,
@@ -61,9 +56,6 @@ from compozy_prefect.runtime.services import Services
 _log = logging.getLogger(__name__)
 
 SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
-TAG = "compozy"  # on every flow run that is started here …
-TEST_TAG = "compozy-test"  # … but those of `compozy test`, which `compozy runs` leaves out
-_LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +130,9 @@ async def run(
     workflow = workflow_of(plan, workflow_id)
     given = _plain(input)
     checked = check_input(workflow, given)
-    if len(json.dumps(given).encode()) > _LARGEST_INPUT:
-        raise UsageError(
-            f"the input is larger than {_LARGEST_INPUT // 1024} KiB, the most that Prefect stores "
-            "with a run; give large data by reference, as a path or a URL"
-        )
+    flow_runs.check_size(given)
+
+    tape = services.cassette
 
     async def create(client: PrefectClient, held: ExitStack) -> Opened:
         announced = Record(
@@ -151,6 +141,8 @@ async def run(
             plan.hash,
             offline=services.offline,
             mocks=services.mocks.data if services.mocks else None,
+            cassette=_absolute(tape.path) if tape is not None and tape.replays else None,
+            loose=tape is not None and not tape.is_strict,
             root=_absolute(origin.root),
             env_file=_absolute(origin.env_file),
             keys_in_files=origin.keys_in_files,
@@ -160,8 +152,9 @@ async def run(
         if not is_test:
             with _rather_than_none():
                 executions.announce(announced, plan)
-        flow, flow_run, new = await _created(
-            client, plan, workflow, given, checked, announced.id, TEST_TAG if is_test else TAG
+        tag = flow_runs.TEST_TAG if is_test else flow_runs.TAG
+        flow, flow_run, new = await flow_runs.create(
+            client, plan, workflow, given, checked, announced.id, tag=tag
         )
         if key and not new:
             raise AlreadyBegun(str(flow_run.id), announced.id)
@@ -198,15 +191,17 @@ async def carry(
     with ExitStack() as held:
         try:
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(handed_over())
                 client = await client_of(stack, server)
                 opened = await open(client, held)
+                await place_results(opened.flow, client, stack.enter_context(ExitStack()))
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
-                    state = await _finished(opened.flow, opened.flow_run)
+                    state = await flow_runs.finish(opened.flow, opened.flow_run)
                 finally:
                     if session.pace is not None:
                         await session.pace.told()
-                outcome = _outcome_of(state, opened.input)
+                outcome = flow_runs.outcome_of(state, opened.input)
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:
             lost = unavailable(server, fault)
@@ -219,10 +214,6 @@ async def carry(
                 session.outcome = replace(outcome, tasks=before.tasks, taken=before.taken)
         finally:
             SESSION.reset(token)
-            if not is_test and not await hand_over():
-                _log.warning(
-                    "the Prefect server did not take everything that this run had to tell it"
-                )
         outcome = session.outcome or outcome
         id = str(opened.flow_run.id)
         if outcome.status == SUCCESS:
@@ -287,51 +278,3 @@ def _rather_than_none() -> Iterator[None]:
         yield
     except OSError as fault:
         _log.warning("this run cannot be resumed: %s", fault)
-
-
-async def _created(
-    client: PrefectClient,
-    plan: Plan,
-    workflow: WorkflowPlan,
-    given: dict[str, Json],
-    checked: dict[str, Json],
-    key: str,
-    tag: str,
-) -> tuple[Flow[..., Any], FlowRun, bool]:
-    """The flow, a flow run of it on the server, and whether it is a new one.
-
-    Created here, with its name and its whole input, the run needs no renaming, and keeps the keys
-    that the schema allows without listing them.
-    """
-    flow = build_flow(plan, workflow.id)
-    flow.flow_run_name = None
-    stored = given
-    if types.single(workflow.input_schema):
-        stored = {types.parameters(workflow.input_schema)[0].name: given}
-    name = run_name(workflow.id, checked)
-    flow_run, new = await create_flow_run(
-        client, flow, name=name, parameters=stored, tags=[tag], key=key
-    )
-    return flow, flow_run, new
-
-
-async def _finished(flow: Flow[..., Any], flow_run: FlowRun) -> State[Any]:
-    """Runs the flow run to its final state."""
-    names = flow.parameters.properties
-    parameters = {name: value for name, value in flow_run.parameters.items() if name in names}
-    try:
-        state = await run_flow_async(
-            flow, flow_run=flow_run, parameters=parameters, return_type="state"
-        )
-    except TerminationSignal:
-        return flow_run.state or Pending()
-    assert isinstance(state, State)
-    return state
-
-
-def _outcome_of(state: State[Any], checked: Json) -> Outcome:
-    """The outcome of a run whose body did not get to say it."""
-    message = state.message or f"the run ended in state {state.name}"
-    if state.is_cancelled() or state.is_cancelling():
-        return Outcome(CANCELED, checked, None, Failure(message, CANCELED_CODE))
-    return Outcome(FAILED, checked, None, Failure(message, RunError.code))

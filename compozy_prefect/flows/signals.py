@@ -25,8 +25,8 @@ from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.wait import base_key
 from compozy_prefect.flows.worker import is_suspended, waits, wake
 from compozy_prefect.runtime import schemas
-from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.inputs import check_input
+from compozy_prefect.runtime.scope import Scope
 
 # Begins a run of a workflow, once for each key: the last argument.
 Start = Callable[[str, dict[str, Json], str], Awaitable[None]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from traceback import format_exception
 from uuid import UUID
 
@@ -25,11 +26,14 @@ from compozy_prefect.flows.attempts import (
     ended,
     retryable,
 )
+from compozy_prefect.flows.calls import StepWatch
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
-from compozy_prefect.runtime.attempt import Scope
+from compozy_prefect.runtime.calls import Watch
 from compozy_prefect.runtime.outcome import CANCELED, TIMED_OUT, TaskState
 from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class StepRunner:
     cancellation: engine.Cancellation
     pace: Pace
     activity: Activity
+    watched: Watched
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         """Runs the step to its end, with all its attempts.
@@ -56,12 +61,13 @@ class StepRunner:
 
     async def _run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         step = instance.step
-        attempts = Attempts(instance, scope, given, self.redactor)
+        watch = partial(self._watch, instance, scope)
+        attempts = Attempts(instance, scope, given, self.redactor, self.journal, watch)
         row = self.row(instance, scope)
         kept = self.journal.get(instance.where)
         if kept is not None:
             row.completed("completed before", name="Cached")
-            return attempts.succeeded(kept)
+            return attempts.before(kept)
         if instance.passed:
             return self.ended_before(instance, row)
         log = row.log(self.log)
@@ -78,7 +84,7 @@ class StepRunner:
                     await faults.point("step.kept", instance.where)
                 except (RunError, engine.StepTimeout) as fault:
                     last = number == step.retry.attempts
-                    if last or not retryable(fault, step.retry.non_retryable):
+                    if last or not retryable(fault, step.retry):
                         log.error("%s", fault)
                         return self._failed(instance, attempts, fault, row)
                     pause = delays[number - 1]
@@ -123,6 +129,19 @@ class StepRunner:
         else:
             row.failed(message, timed_out=state.status == TIMED_OUT)
         return state
+
+    def _watch(self, instance: Instance, scope: Scope, log: engine.Log) -> Watch:
+        """Tells of the calls of a step; those of an agent with tools are rows below it."""
+        agent = instance.step.agent
+        has_tools = agent is not None and bool(scope.workflow.agents[agent.agent].tools)
+
+        def row(key: str, name: str, kind: str) -> engine.Row:
+            at = f"{instance.where}@{key}"
+            after = (self.row_id(instance),)
+            return engine.Row(self.pace, self.flow_run, at, name, f"{kind} call", after)
+
+        made = row if has_tools else None
+        return StepWatch(instance.step, log, self.redactor, self.watched, made)
 
     def row_id(self, instance: Instance) -> UUID:
         return engine.row_id(self.flow_run, instance.where)

@@ -36,7 +36,7 @@ from prefect.types._datetime import DateTime
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.flows.claim import LEFT, PAGE
-from compozy_prefect.flows.run import TAG
+from compozy_prefect.flows.flow_runs import TAG
 from compozy_prefect.flows.wait import awaited, is_held, waits_for
 from compozy_prefect.flows.worker import (
     BEAT,

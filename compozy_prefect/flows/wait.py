@@ -37,9 +37,9 @@ from compozy_prefect.flows.walk import Walk
 from compozy_prefect.flows.worker import WorkerProcess, suspended
 from compozy_prefect.language.durations import parse_duration
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Opened
 from compozy_prefect.runtime.forms import form
 from compozy_prefect.runtime.outcome import rfc3339
+from compozy_prefect.runtime.scope import Opened
 
 FIRST_POLL, SLOWEST_POLL = 0.1, 1.0  # seconds between two looks; the longer, the slower
 

@@ -24,9 +24,9 @@ from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.runtime import routing, templates, views
-from compozy_prefect.runtime.attempt import Opened, Scope
 from compozy_prefect.runtime.outcome import CANCELED, RUNNING, Taken, TaskState, plain
 from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.scope import Opened, Scope
 
 
 class Ended(NamedTuple):
@@ -64,7 +64,7 @@ class Run:
 
     `states` holds how the steps ended by their path, in the order in which they began, and
     `instances` what they were at their last visit; `taken` are the ways of all visits. No step
-    begins while `gate` is not set.
+    begins while one of `gates` is not set.
     """
 
     watched: Watched
@@ -74,7 +74,7 @@ class Run:
     branch: Branch
     wait: Waiter
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
-    gate: asyncio.Event
+    gates: tuple[asyncio.Event, ...]
     progress: Progress
     states: dict[str, TaskState | None] = field(default_factory=dict)
     taken: set[Taken] = field(default_factory=set)
@@ -168,7 +168,8 @@ class Walk:
         steps of its list that it comes after.
         """
         run = self.run
-        await run.gate.wait()
+        for gate in run.gates:
+            await gate.wait()
         path = self.prefix + (id or step.id)
         run.visits[path] = visit = run.visits.get(path, 0) + 1
         where = path if visit == 1 else f"{path}#{visit}"

@@ -69,6 +69,35 @@ EFFECTS: dict[str, Effect] = {
         ("LLM_MAX_TOOL_ITERATIONS",),
         "--llm-max-tool-iterations",
     ),
+    "llm.max_concurrent_tools": Effect(
+        "how many tools of one answer run at a time",
+        ("LLM_MAX_CONCURRENT_TOOLS",),
+        "--llm-max-concurrent-tools",
+    ),
+    "llm.max_sequential_tool_errors": Effect(
+        "how often one tool may fail in a row before an agent gives up",
+        ("LLM_MAX_SEQUENTIAL_TOOL_ERRORS",),
+        "--llm-max-sequential-tool-errors",
+    ),
+    "llm.max_consecutive_successes": Effect(
+        "how often an agent may make the same call with the same result in a row",
+        ("LLM_MAX_CONSECUTIVE_SUCCESSES",),
+    ),
+    "llm.enable_progress_tracking": Effect(
+        "whether an agent ends whose turns repeat", ("LLM_ENABLE_PROGRESS_TRACKING",)
+    ),
+    "llm.no_progress_threshold": Effect(
+        "how many turns may repeat then", ("LLM_NO_PROGRESS_THRESHOLD",)
+    ),
+    "llm.tool_call_caps.default": Effect(
+        "how often an agent may call a tool", ("LLM_TOOL_CALL_CAPS_DEFAULT",)
+    ),
+    "llm.tool_call_caps.overrides": Effect("the same of some tools", ()),
+    "llm.structured_output_retries": Effect(
+        "how often an agent is asked again when its answer breaks its schema",
+        ("LLM_STRUCTURED_OUTPUT_RETRIES",),
+        "--llm-structured-output-retries",
+    ),
     "memory.ttl": Effect("`ttl` of memories that have none", ("MEMORY_TTL",)),
     "runtime.tool_execution_timeout": Effect(
         "`timeout` of tools that have none",

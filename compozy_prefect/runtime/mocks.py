@@ -24,7 +24,14 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
 from compozy_prefect.language.data import read_data
 from compozy_prefect.language.names import nearest
-from compozy_prefect.runtime.llm.client import ModelAnswer, ModelClient, ModelRequest, Usage
+from compozy_prefect.runtime.llm.client import (
+    Listener,
+    ModelAnswer,
+    ModelClient,
+    ModelRequest,
+    Usage,
+    tell,
+)
 from compozy_prefect.runtime.outcome import same_json
 from compozy_prefect.runtime.schemas import shown
 
@@ -201,7 +208,9 @@ class MockedClient:
         self._mocks = mocks
         self._fallback = fallback
 
-    async def complete(self, request: ModelRequest) -> ModelAnswer:
+    async def complete(
+        self, request: ModelRequest, *, on_chunk: Listener | None = None
+    ) -> ModelAnswer:
         """The next mocked answer of the action; a re-prompt is a call like any other.
 
         Raises ModelFailed for an `error`, for an input that no entry fits, and for an agent that
@@ -215,7 +224,7 @@ class MockedClient:
                     "and there is nothing else to ask",
                     retryable=False,
                 )
-            return await self._fallback.complete(request)
+            return await self._fallback.complete(request, on_chunk=on_chunk)
         if found.delay:
             await asyncio.sleep(found.delay)
         if found.error is not None:
@@ -225,6 +234,7 @@ class MockedClient:
             text = found.output
         else:
             text = json.dumps(found.output, ensure_ascii=False)
+        tell(text, on_chunk)
         return ModelAnswer(text, Usage(calls=1), "mocks")
 
 

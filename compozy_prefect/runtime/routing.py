@@ -8,8 +8,8 @@ from compozy_prefect.compiler.plan import Json, RouterPlan, StepPlan
 from compozy_prefect.errors import RunError, TemplateError
 from compozy_prefect.expressions import parse_condition
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.attempt import Opened, Scope
 from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.scope import Opened, Scope
 
 DEFAULT = "default"
 

@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compozy_prefect.compiler.plan import MemoryPlan
+from compozy_prefect.compiler.plan import MemoryPlan, StepPlan, WorkflowPlan
 from compozy_prefect.errors import RunError
+from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import ModelClient
 from compozy_prefect.runtime.memory.store import IN_PROCESS, Store
 from compozy_prefect.runtime.mocks import MockedClient, Mocks
+
+if TYPE_CHECKING:
+    from compozy_prefect.runtime.llm.limits import Shared
 
 
 def _now() -> datetime:
@@ -36,6 +41,7 @@ class Services:
     offline: bool = False
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     now: Callable[[], datetime] = _now
+    cassette: Cassette | None = None
     in_memory: Store = IN_PROCESS
 
     @classmethod
@@ -46,20 +52,34 @@ class Services:
         mocks: Mocks | None = None,
         env: Mapping[str, str] | None = None,
         client: ModelClient | None = None,
+        cassette: Cassette | None = None,
+        shared: Shared | None = None,
     ) -> Services:
         """Services with the usual parts.
+
+        A `cassette` answers instead of models and tools, or hears what they answer. `shared` holds
+        the limits of models that other processes keep to as well.
 
         `env` is the process environment unless given. `client` replaces the provider (or, with
         `offline`, the offline model); mocks stand before it.
         """
-        if client is None:
-            client = _client(offline)
+        replays = cassette is not None and cassette.replays
+        if client is None and not replays:
+            client = _client(offline, shared)
+        if cassette is not None:
+            client = TapedClient(cassette, client)
+        assert client is not None
         if mocks is not None:
             client = MockedClient(mocks, client)
-        return cls(client, mocks, offline, dict(os.environ if env is None else env))
+        environ = dict(os.environ if env is None else env)
+        if cassette is None:
+            return cls(client, mocks, offline, environ)
+        return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
 
     @classmethod
-    def from_environment(cls, env_dir: Path | None = None) -> Services:
+    def from_environment(
+        cls, env_dir: Path | None = None, shared: Shared | None = None
+    ) -> Services:
         """Services of a deployed run, which a worker started and no command line configured.
 
         `COMPOZY_OFFLINE=1` answers agents offline, `COMPOZY_MOCKS` names a mocks file; the `.env`
@@ -73,6 +93,7 @@ class Services:
             offline=env.get("COMPOZY_OFFLINE", "").strip().lower() in ("1", "true", "yes"),
             mocks=Mocks.from_file(path) if path else None,
             env=env,
+            shared=shared,
         )
 
     def store(self, memory: MemoryPlan) -> Store:
@@ -89,18 +110,39 @@ class Services:
     def asks_a_provider(self, agent: str, action: str) -> bool:
         """Whether this action of an agent would be answered by a provider, which needs a key."""
         mocked = self.mocks is not None and self.mocks.has_agent(agent, action)
-        return not self.offline and not mocked
+        replayed = self.cassette is not None and self.cassette.replays
+        return not self.offline and not mocked and not replayed
 
 
-def _client(offline: bool) -> ModelClient:
+def asks_a_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None) -> bool:
+    """Whether a step would be answered by a provider, unless it runs offline."""
+    if step.agent is None:
+        return False
+    agent = workflow.agents[step.agent.agent]
+    mocked = mocks is not None and mocks.has_agent(agent.id, step.agent.action)
+    return not mocked and agent.model.provider != "mock"
+
+
+def warm(workflow: WorkflowPlan, *, offline: bool, mocks: Mocks | None) -> None:
+    """Begins to import what asks providers, three seconds, where a step will ask one."""
+    steps = workflow.all_steps.values()
+    if not offline and any(asks_a_provider(workflow, step, mocks) for step in steps):
+        from compozy_prefect.runtime.llm import engine
+
+        engine.warm()
+
+
+def _client(offline: bool, shared: Shared | None) -> ModelClient:
     # Imported late: LiteLLM takes seconds, and a run with neither agents nor a network none.
     if offline:
         from compozy_prefect.runtime.llm.offline import OfflineClient
 
         return OfflineClient()
+    from compozy_prefect.runtime.llm.failover import Failover
+    from compozy_prefect.runtime.llm.limits import Limited
     from compozy_prefect.runtime.llm.providers import LiteLLMClient
 
-    return LiteLLMClient()
+    return Failover(Limited(LiteLLMClient(), shared))
 
 
 def _dotenv(path: Path) -> dict[str, str]:

@@ -1,18 +1,21 @@
 """A tool and its input → the tool's result, validated on both sides (language.md §6.1).
 
-In this version HTTP tools run; the others answer through a mocks file only.
+In this version HTTP tools and those of `compiler.builtins` run; the others answer through a mocks
+file only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from compozy_prefect.compiler.builtins import BUILTINS
 from compozy_prefect.compiler.plan import Json, ToolPlan
-from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
+from compozy_prefect.errors import InputInvalid, OutputInvalid, RunError, ToolFailed
 from compozy_prefect.runtime import schemas
+from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.mocks import Answer, Mocks
 
 _NETWORK = "http"  # the type of tools that are of no use without a network
@@ -23,16 +26,19 @@ async def call(
     input: dict[str, Any],
     *,
     config: Callable[[], dict[str, Any]] | None = None,
+    builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
     key: str = "",
     mocks: Mocks | None = None,
     offline: bool = False,
+    cassette: Cassette | None = None,
 ) -> Json:
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's, when it is needed; `key` names the call, also when it is made again. Raises
-    InputInvalid and OutputInvalid with the violations in the details, and ToolFailed: what the
-    mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
+    renders the tool's, when it is needed, and `builtin` runs a built-in one. `key` names the call,
+    also when it is made again. A `cassette` answers, or hears the answer. Raises InputInvalid and
+    OutputInvalid with the violations in the details, and ToolFailed: what the mocks say, a time-out
+    (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
     """
     given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
     wrong = schemas.violations(given, tool.input_schema)
@@ -44,11 +50,12 @@ async def call(
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
     if mocked is not None:
         raw = await _mocked(tool, mocked)
+    elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
+        raw = cassette.answer("tool", tool.id, given)
     elif tool.type == _NETWORK and not offline:
-        from compozy_prefect.runtime import http
-
-        rendered = config() if config is not None else tool.config
-        raw = await http.call(replace(tool, config=rendered), tool.config, given, key)
+        raw = await _over_http(tool, given, config, key, cassette)
+    elif tool.id in BUILTINS and builtin is not None:
+        raw = await builtin(given)
     else:
         raise _absent(tool, offline)
     result = as_object(raw)
@@ -109,6 +116,27 @@ def merged(under: Json, over: Json) -> Json:
     for key, item in over.items():
         out[key] = merged(out[key], item) if key in out else item
     return out
+
+
+async def _over_http(
+    tool: ToolPlan,
+    given: Json,
+    config: Callable[[], dict[str, Any]] | None,
+    key: str,
+    cassette: Cassette | None,
+) -> Json:
+    from compozy_prefect.runtime import http
+
+    rendered = config() if config is not None else tool.config
+    try:
+        raw = await http.call(replace(tool, config=rendered), tool.config, given, key)
+    except RunError as fault:
+        if cassette is not None:
+            cassette.keep_error("tool", tool.id, given, fault)
+        raise
+    if cassette is not None:
+        cassette.keep("tool", tool.id, given, raw)
+    return raw
 
 
 async def _mocked(tool: ToolPlan, answer: Answer) -> Json:

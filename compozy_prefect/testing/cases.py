@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from compozy_prefect.compiler.plan import Json
@@ -32,8 +33,9 @@ class Case:
     """One run of a workflow, and what is expected of it.
 
     `file` is relative to the project, `span` where the name is written. `mocks` are those of the
-    file with those of the case laid over, `signals` names and payloads; `skip` is why it is not
-    run, if it is not. `view` is expected of `{status, output, error}`.
+    file with those of the case laid over, and `cassette` answers what they do not. `signals` are
+    names and payloads; `skip` is why it is not run, if it is not. `view` is expected of
+    `{status, output, error}`.
     """
 
     file: str
@@ -44,6 +46,7 @@ class Case:
     view: Fields
     tasks: tuple[ExpectedTask, ...] = ()
     mocks: Mapping[str, Any] | None = None
+    cassette: Path | None = None
     offline: bool = True
     env: Mapping[str, str] = field(default_factory=dict)
     signals: tuple[tuple[str, Json], ...] = ()

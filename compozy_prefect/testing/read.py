@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 from compozy_prefect.compiler.compile import CheckedProject, CompiledProject
 from compozy_prefect.compiler.values import UNKNOWN
 from compozy_prefect.diagnostics import Diagnostic, SourceText, error, warning
+from compozy_prefect.errors import UsageError
 from compozy_prefect.language import nodes
 from compozy_prefect.language.models import suite as nouns
 from compozy_prefect.language.names import suggest
 from compozy_prefect.language.source import read as parse
 from compozy_prefect.language.typed import typed
+from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.inputs import misspelt
 from compozy_prefect.testing.answers import Answers
 from compozy_prefect.testing.cases import TIMEOUT, Case, ExpectedTask
@@ -115,10 +117,6 @@ class _File:
         for signal in noun.signals:
             wrong = known.no_signal(signal.name, signal.node.at("name").span)
             self._found += [wrong] if wrong else []
-        for part in (suite, noun):
-            if part.cassette is not None:
-                message = "this version has no cassettes, so that nothing would answer"
-                self._report("CZ704", message, part.node.key_span("cassette"), "give `mocks`")
         return Case(
             file=self._written.name,
             name=noun.name,
@@ -128,12 +126,28 @@ class _File:
             view=view,
             tasks=tuple(self._tasks(expect, known)),
             mocks=self._answers.laid_over(suite, noun, folder),
+            cassette=self._cassette(noun, folder),
             offline=_first(noun.offline, suite.offline, True),
             env={**suite.env, **noun.env},
             signals=tuple((signal.name, signal.payload) for signal in noun.signals),
             timeout=_first(noun.timeout, suite.timeout, TIMEOUT),
             skip=noun.skip or "",
         )
+
+    def _cassette(self, noun: nouns.Case, folder: Path) -> Path | None:
+        """The file that answers models and tools, if one does; it is read once to see whether."""
+        part: nouns.Surroundings = noun if noun.cassette is not None else self._suite
+        if part.cassette is None:
+            return None
+        file = folder / part.cassette
+        try:
+            Cassette.replay(file)
+        except (UsageError, ValueError) as fault:
+            hint = "record one with `compozy run --record FILE`"
+            message = str(fault).replace(str(file), part.cassette)
+            self._report("CZ704", message, part.node.at("cassette").span, hint)
+            return None
+        return file
 
     def _workflow(self, noun: nouns.Case) -> Known | None:
         part: nouns.Surroundings = noun if noun.workflow is not None else self._suite

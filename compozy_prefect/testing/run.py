@@ -21,12 +21,13 @@ from compozy_prefect.compiler.compile import CompiledProject
 from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import CompozyError, InputInvalid, UsageError
 from compozy_prefect.flows.connection import reached
-from compozy_prefect.flows.engine import Cancellation, hand_over, one_write_at_a_time
+from compozy_prefect.flows.engine import Cancellation, handed_over, one_write_at_a_time
 from compozy_prefect.flows.interrupt import INTERRUPTED
 from compozy_prefect.flows.local import refuse
 from compozy_prefect.flows.run import SERVER_LOST, RunResult, run
 from compozy_prefect.flows.signals import deliver
 from compozy_prefect.flows.wait import awaited
+from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.memory.store import InProcess
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.outcome import CANCELED, FAILED, Failure, Taken, TaskState
@@ -42,13 +43,19 @@ Tell = Callable[[Finished], None]
 
 
 def services_of(case: Case, env: Mapping[str, str]) -> Services:
-    """What answers a case: its mocks, and behind them the offline model unless it says otherwise.
+    """What answers a case: its mocks, behind them its cassette, or else the offline model.
 
-    The seam for whatever else is to answer. `env` is the environment of the project; conversations
+    `env` is the environment of the project; conversations
     begin empty, so that no case sees those of another.
     """
     mocks = None if case.mocks is None else Mocks.from_mapping(case.mocks, source=case.file)
-    services = Services.create(offline=case.offline, mocks=mocks, env={**env, **case.env})
+    cassette = None if case.cassette is None else Cassette.replay(case.cassette)
+    services = Services.create(
+        offline=case.offline and cassette is None,
+        mocks=mocks,
+        env={**env, **case.env},
+        cassette=cassette,
+    )
     return replace(services, in_memory=InProcess())
 
 
@@ -66,13 +73,10 @@ async def run_all(
     `tell` hears of each in that order, as soon as it may. `stop_early`: begins no further case
     after one that did not pass. Raises ServerUnavailable when there is no server.
     """
-    async with reached() as client:
+    async with handed_over(_HAND_OVER), reached() as client:
         one_write_at_a_time(client)
         together = _Together(project, cases, client, jobs, stop_early, tell)
-        try:
-            await cancellation.guard(together.run())
-        finally:
-            await hand_over(_HAND_OVER)
+        await cancellation.guard(together.run())
     return together.finished()
 
 
@@ -163,7 +167,13 @@ class _One:
         try:
             services = services_of(case, self.env)
             workflow = self.plan.workflows[case.workflow]
-            refuse(workflow, case.input, services.env, offline=case.offline, mocks=services.mocks)
+            refuse(
+                workflow,
+                case.input,
+                services.env,
+                offline=case.offline or case.cassette is not None,
+                mocks=services.mocks,
+            )
             result, late = await self._in_time(services)
         except InputInvalid as fault:
             # A test may be about the input that a workflow refuses.

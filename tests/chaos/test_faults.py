@@ -33,6 +33,13 @@ MET = {
     "route.chosen#2": "router",
     "route.kept@pick": "router",
     "branch.begun@pick": "router",
+    "call.created": "calls",
+    "call.created#2": "calls",
+    "step.kept@one#2": "calls",
+    "step.performed@two": "calls",
+    "run.ended#3": "calls",
+    "step.performed@call": "calls",
+    "step.failed@again": "calls",
     "wait.paused": "waiting",
     "signal.taken#2": "waiting",
     "signal.kept": "waiting",
@@ -54,7 +61,8 @@ def _every() -> list[Any]:
 
 
 def test_every_place_is_met() -> None:
-    assert {one.partition("@")[0].partition("#")[0] for one in MET} == set(POINTS)
+    met = {one.partition("@")[0].partition("#")[0] for one in MET}
+    assert met == set(POINTS) - {"talk.called"}  # see test_talks.py
 
 
 @pytest.mark.parametrize(("place", "name"), MET.items())

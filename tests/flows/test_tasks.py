@@ -26,12 +26,13 @@ def _cases() -> list[Any]:
 
 
 def ended(case: dict[str, Any], folder: Path) -> RunResult:
-    (folder / "compozy.yaml").write_text(case["project"], "utf-8")
+    for name, text in (case.get("files") or {"compozy.yaml": case["project"]}).items():
+        (folder / name).write_text(text, "utf-8")
     project = compile_project(folder)
     services = Services.create(
         offline=True, mocks=Mocks.from_mapping(case.get("mocks", {})), env={}
     )
-    workflow = project.only_workflow()
+    workflow = case.get("workflow") or project.only_workflow()
     return run_sync(project.plan, workflow, case.get("input", {}), services=services)
 
 

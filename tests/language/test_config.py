@@ -150,8 +150,10 @@ tasks:
         ("", "agents.a.model.timeout", 300.0),
         ("llm: {provider_timeout: 7s}", "agents.a.model.timeout", 7.0),
         ("llm: {retry_attempts: 0}", "agents.a.model.retry_attempts", 1),
-        ("", "agents.a.model.max_tool_iterations", 0),
-        ("llm: {max_tool_iterations: 4}", "agents.a.model.max_tool_iterations", 4),
+        ("", "agents.a.loop.turns", 100),
+        ("llm: {max_tool_iterations: 4}", "agents.a.loop.turns", 4),
+        ("llm: {tool_call_caps: {default: 3, overrides: {t: 5}}}", "agents.a.loop.calls.t", 5),
+        ("llm: {structured_output_retries: 0}", "agents.a.loop.corrections", 0),
         ("runtime: {tool_execution_timeout: 9s}", "tools.t.timeout", 9.0),
         ("memory: {ttl: 1h}", "memories.notes.ttl", 3600.0),
     ],
@@ -177,7 +179,7 @@ def test_what_does_nothing_is_told_under_strict_only(tmp_path: Path) -> None:
     (tmp_path / "compozy.yaml").write_text(
         "name: demo\n"
         "temporal: {host_port: 'x:1'}\n"
-        "llm: {retry_attempts: 2, max_concurrent_tools: 2}\n"
+        "llm: {retry_attempts: 2, max_loop_restarts: 2}\n"
         "config: {redis: {port: 1}}\n"
         "tasks: [{id: a, with: {b: 1}}]\n"
     )
@@ -186,7 +188,7 @@ def test_what_does_nothing_is_told_under_strict_only(tmp_path: Path) -> None:
     assert [str(one) for one in found] == [
         "compozy.yaml:2:1: warning[CZ315]: `temporal` does nothing here: "
         "Prefect runs the workflows",
-        "compozy.yaml:3:26: warning[CZ315]: `llm.max_concurrent_tools` does nothing here: "
+        "compozy.yaml:3:26: warning[CZ315]: `llm.max_loop_restarts` does nothing here: "
         "this version does not act on it yet",
         "compozy.yaml:4:10: warning[CZ315]: `redis` does nothing here: nothing is kept in Redis",
     ]

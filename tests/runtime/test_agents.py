@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from compozy_prefect.compiler.plan import ModelPlan
+from compozy_prefect.compiler.plan import LoopPlan, ModelPlan
 from compozy_prefect.errors import ModelFailed, OutputInvalid
-from compozy_prefect.runtime.agents import AgentRequest, answer, read
+from compozy_prefect.runtime.agents import AgentRequest, answer
+from compozy_prefect.runtime.answers import read
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelRequest, Usage
 
 SCHEMA = {
@@ -37,7 +39,7 @@ class Scripted:
         self.usage = usage or Usage(10, 5, 0.25, 1)
         self.requests: list[ModelRequest] = []
 
-    async def complete(self, request: ModelRequest) -> ModelAnswer:
+    async def complete(self, request: ModelRequest, *, on_chunk: Any = None) -> ModelAnswer:
         self.requests.append(request)
         text = self.texts.pop(0)
         if isinstance(text, Exception):
@@ -92,11 +94,7 @@ def test_the_violations_are_those_of_the_first_json_in_the_answer():
 async def test_a_good_answer_takes_one_call():
     model = Scripted('{"category": "billing"}')
     out = await answer(ASK, model)
-    assert (out.output, out.calls, out.usage) == (
-        {"category": "billing"},
-        1,
-        Usage(10, 5, 0.25, 1),
-    )
+    assert (out.output, out.usage) == ({"category": "billing"}, Usage(10, 5, 0.25, 1))
     [asked] = model.requests
     assert asked.messages == (
         {"role": "system", "content": "Be brief."},
@@ -113,9 +111,8 @@ async def test_without_instructions_there_is_no_system_message():
 
 async def test_an_answer_that_breaks_the_schema_is_shown_to_the_model():
     model = Scripted("what?", '{"category": "sales"}', '{"category": "technical"}')
-    out = await answer(ASK, model, structured_output_retries=2)
+    out = await answer(replace(ASK, loop=LoopPlan(corrections=2)), model)
     assert out.output == {"category": "technical"}
-    assert out.calls == 3
     assert out.usage == Usage(30, 15, 0.75, 3)
     said = [message["content"] for message in model.requests[2].messages]
     assert said[2] == "what?"
@@ -131,7 +128,7 @@ async def test_an_answer_that_breaks_the_schema_is_shown_to_the_model():
 async def test_after_the_last_re_prompt_the_output_is_invalid(retries):
     model = Scripted(*['{"category": 1}'] * 9)
     with pytest.raises(OutputInvalid) as raised:
-        await answer(ASK, model, structured_output_retries=retries)
+        await answer(replace(ASK, loop=LoopPlan(corrections=retries)), model)
     assert len(model.requests) == retries + 1
     error = raised.value
     assert error.code == "OUTPUT_VALIDATION_ERROR"

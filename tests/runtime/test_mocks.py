@@ -139,8 +139,8 @@ async def test_a_re_prompt_takes_the_next_entry():
         prompt="p",
         schema={"type": "object", "properties": {"n": {"type": "integer"}}},
     )
-    out = await answer(request, MockedClient(mocks), structured_output_retries=2)
-    assert (out.output, out.calls, out.usage.cost_usd) == ({"n": 1}, 3, 0.0)
+    out = await answer(request, MockedClient(mocks))
+    assert (out.output, out.usage.calls, out.usage.cost_usd) == ({"n": 1}, 3, 0.0)
 
 
 async def test_a_delay_is_waited_for():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from compozy_prefect.flows import server
+from tests.support.postgres import Missing, Postgres
 
 _T = TypeVar("_T")
 _QUIET = {
@@ -87,12 +89,11 @@ def until(look: Callable[[], _T], fits: Callable[[_T], bool], seconds: float = 3
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """Our own server in a home of its own; Prefect in this process points at it."""
-    home: Path = tmp_path_factory.mktemp("compozy-home")
+@contextmanager
+def served(home: Path, **environment: str) -> Iterator[Api]:
+    """Our own server in a home of its own; Prefect in this process points at it meanwhile."""
     before = dict(os.environ)
-    os.environ |= _QUIET | {"COMPOZY_HOME": str(home)}
+    os.environ |= _QUIET | {"COMPOZY_HOME": str(home)} | environment
     os.environ.pop("PREFECT_API_URL", None)
     started = server.start()
     server.apply(started)
@@ -104,6 +105,36 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         os.environ.clear()
         os.environ.update(before)
         _refresh()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server on SQLite."""
+    with served(tmp_path_factory.mktemp("compozy-home")) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL, or the test is skipped, and says why."""
+    try:
+        started = Postgres()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    with started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def postgres_server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server on a database of PostgreSQL, for the tests of a file.
+
+    Prefect points at that of the session again when they are over.
+    """
+    url = postgres.database()
+    home = tmp_path_factory.mktemp("compozy-postgres")
+    with served(home, PREFECT_API_DATABASE_CONNECTION_URL=url) as api:
+        yield api
 
 
 def _refresh() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from compozy_prefect.compiler.checks.arguments import arguments
+from compozy_prefect.compiler.checks.calls import calls
 from compozy_prefect.compiler.checks.containers import containers
 from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
@@ -43,6 +44,7 @@ PASSES: tuple[Pass, ...] = (
     schemas,
     contents,
     arguments,
+    calls,
     templates,
     order,
     fields,

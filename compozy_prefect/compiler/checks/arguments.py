@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from compozy_prefect.compiler.builtins import builtin_of
 from compozy_prefect.compiler.checks.contents import fits
 from compozy_prefect.compiler.checks.nouns import is_template, place
 from compozy_prefect.compiler.checks.project import Checked, Project
@@ -21,8 +22,9 @@ from compozy_prefect.language.models.task import BasicTask, CollectionTask, Sign
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar
 
+_UNDER = {"the task": "with", "the signal": "payload", "the call": "input"}
 # With one of these, what is required and what is known is not said in one place.
-_COMPOSED = frozenset(("allOf", "anyOf", "oneOf", "if", "$ref", "patternProperties", "not"))
+COMPOSED = frozenset(("allOf", "anyOf", "oneOf", "if", "$ref", "patternProperties", "not"))
 
 
 def arguments(project: Project) -> Iterator[Diagnostic]:
@@ -30,7 +32,7 @@ def arguments(project: Project) -> Iterator[Diagnostic]:
         brought = _brought(checked)
         for step in checked.tree.all:
             for what, schema, defaults in _schemas(step, checked):
-                if isinstance(schema, dict) and not _COMPOSED & schema.keys():
+                if isinstance(schema, dict) and not COMPOSED & schema.keys():
                     yield from _judged(step, what, schema, defaults | brought)
             yield from unread(step, checked.scope)
             if isinstance(step.task, SignalTask):
@@ -53,6 +55,8 @@ def _schemas(step: Step, checked: Checked) -> Iterator[tuple[str, Any, set[str]]
     tool, agent = scope.tool_of(task), scope.agent_of(task)
     if tool is not None and tool.input is not None:
         yield f"the tool `{tool.id}`", scope.schema(tool.input), {*tool.with_}
+    if (builtin := builtin_of(task)) is not None:
+        yield f"the tool `{builtin.id}`", builtin.input_schema, set()
     action = action_of(agent, task.action or "") if agent is not None else None
     if agent is not None and action is not None and action.input is not None:
         defaults = {*agent.with_, *action.with_}
@@ -65,7 +69,7 @@ def _judged(
     node = step.task.node.get("with")
     if isinstance(node, Mapping) or node is None:
         at = place(step.task, "id") if node is None else step.task.node.key_span("with")
-        yield from _fitted(node, what, schema, {*filled, *_around(step)}, "the task", at)
+        yield from fitted(node, what, schema, {*filled, *_around(step)}, "the task", at)
 
 
 def _sent(step: Step, task: SignalTask, project: Project) -> Iterator[Diagnostic]:
@@ -85,12 +89,12 @@ def _sent(step: Step, task: SignalTask, project: Project) -> Iterator[Diagnostic
                 (f"the workflow `{workflow.id}`", own),
             ):
                 schema = checked.scope.schema(given)
-                if isinstance(schema, dict) and not _COMPOSED & schema.keys():
-                    yield from _fitted(node, what, schema, set(), "the signal", at)
+                if isinstance(schema, dict) and not COMPOSED & schema.keys():
+                    yield from fitted(node, what, schema, set(), "the signal", at)
                     break
 
 
-def _fitted(
+def fitted(
     node: Mapping | None,
     what: str,
     schema: dict[str, Any],
@@ -123,7 +127,7 @@ def _fitted(
             "CZ509",
             f"{what} requires {names}, and {giver} does not give it",
             at,
-            f"add {names} under `{'with' if giver == 'the task' else 'payload'}`",
+            f"add {names} under `{_UNDER[giver]}`",
         )
     for name, value in own.items():
         if name in known:
@@ -142,7 +146,7 @@ def _around(step: Step) -> Iterator[str]:
 def _value(node: Node, schema: Any, what: str) -> Iterator[Diagnostic]:
     """A value that the file writes out, against the type and the choices of its schema."""
     value = node.data()
-    if not isinstance(schema, dict) or _COMPOSED & schema.keys():
+    if not isinstance(schema, dict) or COMPOSED & schema.keys():
         return
     if isinstance(node, Scalar) and isinstance(value, str) and is_template(value):
         return

@@ -11,6 +11,7 @@ from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Selector
+from compozy_prefect.language.models.model import Model
 from compozy_prefect.language.models.project import Workflow
 from compozy_prefect.language.models.task import (
     BasicTask,
@@ -27,6 +28,7 @@ from compozy_prefect.language.nodes import Node, Scalar, Sequence
 
 def names(project: Project) -> Iterator[Diagnostic]:
     yield from _project_default(project)
+    told: set[int] = set()
     for checked in project.workflows:
         scope, workflow = checked.scope, checked.scope.workflow
         top = checked.tree.top
@@ -42,6 +44,10 @@ def names(project: Project) -> Iterator[Diagnostic]:
             yield from _step(step, checked)
         for agent in scope.agents_used:
             yield from _agent(agent, scope)
+            model = scope.model_of(agent)
+            if model is not None and id(model.node) not in told:
+                told.add(id(model.node))
+                yield from _fallbacks(model, scope)
         for tool in scope.tools_used:
             for name in ("input", "output"):
                 yield from _schema(tool.node.get(name), getattr(tool, name), scope)
@@ -152,9 +158,8 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
     if scope.model_of(agent) is not None or scope.is_broken("models", ""):
         return
     if agent.model is not None:
-        known = [f"{model.provider}:{model.model}" for model in scope.models]
-        known += [model.id for model in scope.models if model.id]
-        yield _unknown("CZ214", "model", str(agent.model), agent.node.at("model").span, known)
+        span = agent.node.at("model").span
+        yield _unknown("CZ214", "model", str(agent.model), span, _models(scope))
     elif all(_absent(agent.node.get(name)) for name in ("config", "model")):
         span = agent.node.at("id").span
         if not scope.models:
@@ -171,6 +176,25 @@ def _agent(agent: Agent, scope: Scope) -> Iterator[Diagnostic]:
                 span,
                 'name one with `model: "provider:model"`, or mark one with `default: true`',
             )
+
+
+def _fallbacks(model: Model, scope: Scope) -> Iterator[Diagnostic]:
+    """The models that are asked when one fails are entries of the project, and others than it."""
+    given = model.node.get("fallbacks")
+    for node in given.items if isinstance(given, Sequence) else ():
+        if not isinstance(node, Scalar) or not isinstance(node.value, str):
+            continue
+        other = scope.model_named(node.value)
+        if other is None and not scope.is_broken("models", ""):
+            yield _unknown("CZ214", "model", node.value, node.span, _models(scope))
+        elif other is not None and other.node is model.node:
+            text = f"the model `{node.value}` is its own fallback"
+            yield error("CZ214", text, node.span, "name another entry of `models`")
+
+
+def _models(scope: Scope) -> list[str]:
+    known = [f"{model.provider}:{model.model}" for model in scope.models]
+    return known + [model.id for model in scope.models if model.id]
 
 
 def _offered(noun: Agent | BasicTask, scope: Scope) -> Iterator[Diagnostic]:

@@ -10,12 +10,13 @@ from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
 from compozy_prefect.language.models.project import Project as ProjectNoun
-from compozy_prefect.language.models.task import MemoryTask
+from compozy_prefect.language.models.task import BasicTask, MemoryTask, Task
 from compozy_prefect.language.nodes import Mapping
 
-_AGENT = ("tools", "mcps", "memory", "knowledge", "attachments")
+_AGENT = ("mcps", "memory", "knowledge", "attachments")
 _ACTION = ("attachments",)
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
+_PROMPTED = tuple(name for name in _TASK if name != "tools")  # of a task that only asks
 _WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
 _TRIGGER = ("webhook",)
 _PROJECT = ("mcps", "embedders", "vector_dbs", "knowledge_bases")
@@ -30,13 +31,17 @@ def support(project: Project) -> Iterator[Diagnostic]:
         for trigger in workflow.triggers:
             yield from _unused(trigger, _TRIGGER)
         for task in checked.scope.tasks:
-            yield from _unused(task, _TASK)
+            yield from _unused(task, _TASK if _has_executor(task) else _PROMPTED)
             if isinstance(task, MemoryTask):
                 yield from _store(task, checked.scope)
         for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)
             for action in agent.actions:
                 yield from _unused(action, _ACTION)
+
+
+def _has_executor(task: Task) -> bool:
+    return not isinstance(task, BasicTask) or task.agent is not None or task.tool is not None
 
 
 def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:

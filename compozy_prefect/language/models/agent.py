@@ -3,6 +3,7 @@
 from typing import Any
 
 from compozy_prefect.language.models.base import Data, Noun, Selector, Variables, field
+from compozy_prefect.language.models.budget import Budget
 from compozy_prefect.language.models.knowledge import Attachment, Knowledge
 from compozy_prefect.language.models.mcp import McpReference
 from compozy_prefect.language.models.memory import MemoryReferences
@@ -45,6 +46,7 @@ class Agent(Noun):
     json_mode: bool = field(False, "Ask for JSON in every action.")
     attachments: list[Attachment] = field([], "Images and files.")
     knowledge: Knowledge | None = field(None, "Knowledge base binding.")
+    budget: Budget | None = field(None, "What its models may take of a run.")
 
 
 AgentReference = str | Selector | Agent

@@ -71,6 +71,16 @@ class RateLimit(Noun):
     release_slot_before_token_wait: bool = field(False, "Wait for tokens without holding a slot.")
 
 
+class Price(Noun):
+    """US dollars for a million tokens."""
+
+    called = "`price`"
+
+    input: float = field(..., "Of the prompt.", ge=0, example=0.15)
+    output: float = field(..., "Of the answer.", ge=0, example=0.6)
+    cached_input: float | None = field(None, "Of what the provider had kept.", ge=0)
+
+
 class Model(Parameters):
     """A provider entry. Parameters may stand on it directly or under `params`, which wins."""
 
@@ -92,6 +102,13 @@ class Model(Parameters):
     default: bool = field(False, "For agents that name no model.")
     max_tool_iterations: int | None = field(None, "Turns of the tool loop.", ge=0)
     rate_limit: RateLimit | None = field(None, "Limits on calls and tokens.")
+    fallbacks: list[str] = field(
+        [], "Models of the project that are asked when this one fails: ids, or `provider:model`."
+    )
+    routing: Literal["priority", "cost", "latency"] = field(
+        "priority", "Which of it and its fallbacks is asked first."
+    )
+    price: Price | None = field(None, "What it costs, where nobody knows or it is otherwise.")
 
     def parameters(self) -> dict[str, Any]:
         """All parameters that are given, `params` over those on the entry itself."""

@@ -23,7 +23,7 @@ class Surroundings(_Closed):
         "Answers instead of agents and tools, as a map or the path of a file from here; "
         "those of a case lie over those of its file.",
     )
-    cassette: str | None = field(None, "Recorded answers: the path of a file from here.")
+    cassette: str | None = field(None, "Recorded answers, of `compozy run --record`: a file.")
     offline: bool | None = field(
         None, "Whether what nothing else answers is made up; true if not given."
     )

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from compozy_prefect.language.models.agent import AgentReference
 from compozy_prefect.language.models.base import Data, Noun, Seconds, Variables, field
+from compozy_prefect.language.models.budget import Budget
 from compozy_prefect.language.models.knowledge import Attachment, Knowledge
 from compozy_prefect.language.models.mcp import McpReference
 from compozy_prefect.language.models.memory import MemoryReferences
@@ -44,6 +45,7 @@ class ExecutionOptions(Noun):
     on_error: Transition | None = field(None, "For tasks that have none.")
     recover_on_error: bool | None = field(None, "A handled failure does not fail the workflow.")
     source_of_truth: str | None = field(None, "Ignored.")
+    budget: Budget | None = field(None, "What models may take of the run, or the workflow.")
 
 
 class Task(Noun):
@@ -77,6 +79,7 @@ class Task(Noun):
     timeout: Seconds | None = field(None, "Of one attempt.")
     retries: int | None = field(None, "Re-attempts after a failure.", ge=0)
     condition: str | None = field(None, "The task is skipped when it is false.")
+    budget: Budget | None = field(None, "What models may take here, and in what it contains.")
     attachments: list[Attachment] = field([], "Images and files.")
     knowledge: Knowledge | None = field(None, "Knowledge base binding.")
 

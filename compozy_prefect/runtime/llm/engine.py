@@ -11,13 +11,18 @@ import asyncio
 import importlib
 import logging
 import os
+import sys
 import threading
+import warnings
 from typing import Any
 
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_MODE": "PRODUCTION",
+    # OpenAI's models as all others, and not through OpenAI's library: that has connections of its
+    # own, and takes organization, project and headers from the environment.
+    "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER": "True",
 }
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "litellm")
 
@@ -31,7 +36,11 @@ async def litellm() -> Any:
 
 
 def warm() -> None:
-    """Start the import in a thread of its own, which does not keep the process alive."""
+    """Start the import in the background, while the caller has something else to wait for.
+
+    Returns at once and never fails; a call that comes too early waits for the same import. The
+    thread does not keep the process alive.
+    """
     if _module is None:
         threading.Thread(target=_load_quietly, name="compozy-litellm", daemon=True).start()
 
@@ -44,6 +53,8 @@ def _load() -> Any:
             os.environ.pop("LITELLM_LOG", None)  # would turn its debug log on
             module = importlib.import_module("litellm")
             _silence(module)
+            # Loads what the first call would load, under the time-out of that call.
+            module.token_counter(model="gpt-4o", text="x")
             _module = module
     return _module
 
@@ -60,7 +71,11 @@ def _silence(module: Any) -> None:
     # Without it, counting tokens of some models asks huggingface.co, for 23 s when offline.
     module.disable_hf_tokenizer_download = True
     module.suppress_debug_info = True
+    # A stream with so many equal pieces in a row would fail, as if the same words said in one did.
+    module.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize
     module.set_verbose = False
+    # Said on stderr of streamed answers of OpenAI's responses, which are read nevertheless.
+    warnings.filterwarnings("ignore", message=r"(?s)Pydantic serializer.*`ResponseAPIUsage`")
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()

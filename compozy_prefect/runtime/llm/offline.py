@@ -10,7 +10,13 @@ import json
 from typing import Any
 
 from compozy_prefect.compiler.canonical import canonical
-from compozy_prefect.runtime.llm.client import ModelAnswer, ModelRequest, Usage
+from compozy_prefect.runtime.llm.client import (
+    Listener,
+    ModelAnswer,
+    ModelRequest,
+    Usage,
+    tell,
+)
 from compozy_prefect.runtime.llm.samples import sample, texts_of
 
 _QUOTED = 120  # characters of the prompt in an offline answer
@@ -19,20 +25,26 @@ _QUOTED = 120  # characters of the prompt in an offline answer
 class OfflineClient:
     """Data that fits the schema, otherwise a sentence that quotes the prompt. No key is needed."""
 
-    async def complete(self, request: ModelRequest) -> ModelAnswer:
+    async def complete(
+        self, request: ModelRequest, *, on_chunk: Listener | None = None
+    ) -> ModelAnswer:
         if request.schema is not None:
-            return ModelAnswer(_shaped(request), Usage(calls=1), "offline")
-        prompt = " ".join(_last(request, "user").split())
-        if len(prompt) > _QUOTED:
-            prompt = prompt[:_QUOTED] + "…"
-        text = f"Offline answer of {request.agent}.{request.action} to: {prompt}"
+            text = _shaped(request)
+        else:
+            prompt = " ".join(_last(request, "user").split())
+            if len(prompt) > _QUOTED:
+                prompt = prompt[:_QUOTED] + "…"
+            text = f"Offline answer of {request.agent}.{request.action} to: {prompt}"
+        tell(text, on_chunk)
         return ModelAnswer(text, Usage(calls=1), "offline")
 
 
 class MockProvider:
     """`provider: mock`: an echo of system and user, or data that fits the schema."""
 
-    async def complete(self, request: ModelRequest) -> ModelAnswer:
+    async def complete(
+        self, request: ModelRequest, *, on_chunk: Listener | None = None
+    ) -> ModelAnswer:
         if request.schema is not None:
             text = _shaped(request)
         else:
@@ -40,6 +52,7 @@ class MockProvider:
             for message in request.messages:
                 if message.get("role") in ("system", "user"):
                     text += _words(message) + " "
+        tell(text, on_chunk)
         return ModelAnswer(text, Usage(calls=1), request.model.model or "mock")
 
 

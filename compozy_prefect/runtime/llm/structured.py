@@ -1,7 +1,7 @@
 """An output schema and a model → how the model is told to keep to it (language.md §4.5, no. 2).
 
-Natively where litellm knows that the model can; else the schema stands in the prompt, and JSON
-mode is on where there is one (service.md §8.2).
+Natively where the model can and no tools are offered; else the schema stands in the prompt, and
+JSON mode is on where there is one (service.md §8.2).
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from compozy_prefect.compiler.plan import Json, ModelPlan
+from compozy_prefect.compiler.plan import Json
 from compozy_prefect.runtime import schemas
+from compozy_prefect.runtime.llm.capabilities import Capabilities
+from compozy_prefect.runtime.llm.client import ModelRequest
 
 _STRICT = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"}
@@ -27,14 +29,20 @@ class Form:
     instruction: str = ""
 
 
-def form(litellm: Any, prefix: str, model: ModelPlan, schema: Json | None, json_mode: bool) -> Form:
-    """How `model` is asked for an answer that fits `schema`, or for JSON, or for words."""
+def form(request: ModelRequest, can: Capabilities) -> Form:
+    """How the model is asked for an answer that fits the schema, or for JSON, or for words."""
+    schema = request.schema
+    # In JSON mode there would be no calls of tools, and a schema would hold for them, too.
+    json_mode = {"type": "json_object"} if can.json_mode and not request.tools else None
     if schema is None or schema is True:
-        if not json_mode:
+        if not request.json_mode:
             return Form()
-        return Form(_json_mode(litellm, prefix, model), "Answer with one JSON object only.")
+        return Form(json_mode, "Answer with one JSON object only.")
     shape = schemas.plain(schema)
-    if _native(litellm, prefix, model, shape):
+    # All providers want an object at the root, and JSON mode means one.
+    wants_object = isinstance(shape, dict) and shape.get("type", "object") == "object"
+    whole = isinstance(shape, dict) and shape.get("type") == "object"
+    if whole and can.schema != "prompt" and not request.tools:
         body = {"name": "output", "schema": shape, "strict": strict(shape)}
         return Form({"type": "json_schema", "json_schema": body})
     text = json.dumps(shape, ensure_ascii=False, separators=(",", ":"))
@@ -42,20 +50,21 @@ def form(litellm: Any, prefix: str, model: ModelPlan, schema: Json | None, json_
         "Answer with one JSON value only, without any other words, that fits this JSON schema:\n"
         + text
     )
-    # JSON mode means an object; a schema for a list or a text would be at odds with it.
-    wants_object = isinstance(shape, dict) and shape.get("type", "object") == "object"
-    return Form(_json_mode(litellm, prefix, model) if wants_object else None, instruction)
+    return Form(json_mode if wants_object else None, instruction)
 
 
-def instructed(messages: tuple[dict[str, Any], ...], form: Form) -> list[dict[str, Any]]:
-    """The messages with the instruction at the end of the first user message."""
-    out = [dict(message) for message in messages]
+def instructed(messages: list[dict[str, Any]], form: Form) -> list[dict[str, Any]]:
+    """The messages with the instruction at the end of what the user says last."""
     if form.instruction:
-        for message in out:
+        for message in reversed(messages):
             if message.get("role") == "user":
-                message["content"] = f"{message['content']}\n\n{form.instruction}"
+                content = message["content"]
+                if isinstance(content, list):
+                    message["content"] = [*content, {"type": "text", "text": form.instruction}]
+                else:
+                    message["content"] = f"{content}\n\n{form.instruction}"
                 break
-    return out
+    return messages
 
 
 def strict(schema: Json) -> bool:
@@ -75,28 +84,3 @@ def strict(schema: Json) -> bool:
     if schema.get("type") == "array":
         parts.append(schema.get("items"))
     return all(strict(part) for part in parts)
-
-
-def _native(litellm: Any, prefix: str, model: ModelPlan, schema: Json) -> bool:
-    # All providers want an object at the root.
-    if not isinstance(schema, dict) or schema.get("type") != "object":
-        return False
-    if model.provider == "ollama":
-        # Any model takes a schema there; litellm would ask the server about it, and block.
-        return True
-    if model.provider == "custom":
-        return False
-    try:
-        return bool(litellm.supports_response_schema(model=model.model, custom_llm_provider=prefix))
-    except Exception:
-        return False
-
-
-def _json_mode(litellm: Any, prefix: str, model: ModelPlan) -> dict[str, Any] | None:
-    if model.provider == "anthropic":
-        return None  # imitated by a forced tool, which does worse than the instruction
-    try:
-        known = litellm.get_supported_openai_params(model=model.model, custom_llm_provider=prefix)
-    except Exception:
-        return None
-    return {"type": "json_object"} if "response_format" in (known or ()) else None

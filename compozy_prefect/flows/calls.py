@@ -1,0 +1,95 @@
+"""The calls of a step, as the journal keeps them and as Prefect and an observer see them.
+
+A step that only asks a model once is one row in Prefect; the calls of an agent that has tools are
+rows of their own below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compozy_prefect import faults
+from compozy_prefect.compiler.plan import Json, StepPlan
+from compozy_prefect.flows import engine
+from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.observer import Watched
+from compozy_prefect.runtime.calls import Called
+from compozy_prefect.runtime.redaction import Redactor
+
+
+class KeptCalls:
+    """The calls of one attempt in the journal: `path@N/key`, where N is the number of the attempt.
+
+    A resumed run goes on with the attempt that it had come to, whose answers are there.
+    """
+
+    def __init__(self, journal: Journal, where: str, redactor: Redactor, attempt: int) -> None:
+        begun = f"{where}@attempt"
+        number = (journal.get(begun) or 1) + attempt - 1
+        if attempt > 1:
+            journal.note(begun, number)
+        self._journal, self._redactor = journal, redactor
+        self._where, self._prefix = where, f"{where}@{number}/"
+
+    def get(self, key: str) -> Json:
+        return self._journal.get(self._prefix + key)
+
+    def note(self, key: str, value: Json) -> None:
+        self._journal.note(self._prefix + key, self._redactor.json(value))
+
+    async def keep(self, key: str, value: Json) -> None:
+        await self._journal.keep(self._prefix + key, self._redactor.json(value))
+        await faults.point("talk.called", self._where)
+
+
+MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name and kind
+
+
+class StepWatch:
+    """Tells of the calls of one step: log lines, rows where it has tools, and pieces of answers."""
+
+    def __init__(
+        self,
+        step: StepPlan,
+        log: engine.Log,
+        redactor: Redactor,
+        watched: Watched,
+        make_row: MakeRow | None,
+    ) -> None:
+        self._step, self._log, self._redactor = step, log, redactor
+        self._watched, self._make_row = watched, make_row
+        self._rows: dict[str, engine.Row] = {}
+
+    @property
+    def streams(self) -> bool:
+        return self._watched.streams
+
+    def began(self, key: str, kind: str, name: str) -> None:
+        if self._make_row is not None:
+            row = self._rows[key] = self._make_row(key, name, kind)
+            row.running()
+
+    def ended(self, called: Called) -> None:
+        error = self._redactor.text(called.error)
+        usage, row = called.usage, self._rows.pop(called.key, None)
+        if called.kind == "model":
+            tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
+            cost = "" if not usage.cost_usd else f", {usage.cost_usd:.6f} USD"
+            what = f"model {called.name}: {tokens}{cost}"
+        else:
+            what = f"tool {called.name}"
+        if error:
+            self._log.warning("%s failed after %.2f s: %s", what, called.seconds, error)
+        elif not called.again:
+            self._log.info("%s, %.2f s", what, called.seconds)
+        if row is None:
+            return
+        if error:
+            row.failed(error)
+        elif called.again:
+            row.completed("completed before", name="Cached")
+        else:
+            row.completed(what)
+
+    def chunk(self, text: str | None) -> None:
+        self._watched.tell("step_said", self._step, text and self._redactor.text(text))

@@ -1,0 +1,81 @@
+"""The calls of an attempt, as they are kept and watched: what an agent needs of `flows`.
+
+What a call of a model or a tool gave is kept before the talk relies on it, so that a talk that
+broke off goes on at the call it had reached, and nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from compozy_prefect.compiler.plan import Json
+from compozy_prefect.runtime.llm.client import Usage
+
+
+class Calls(Protocol):
+    """The calls of one attempt by their key, as an earlier process left them."""
+
+    def get(self, key: str) -> Json:
+        """What was kept of a call; None without."""
+        ...
+
+    def note(self, key: str, value: Json) -> None:
+        """Keeps it some time soon."""
+        ...
+
+    async def keep(self, key: str, value: Json) -> None:
+        """Keeps it, with all that was noted. Raises RunError when it cannot be kept."""
+        ...
+
+
+class Nowhere:
+    """Keeps nothing."""
+
+    def get(self, key: str) -> Json:
+        return None
+
+    def note(self, key: str, value: Json) -> None: ...
+
+    async def keep(self, key: str, value: Json) -> None: ...
+
+
+class Called(NamedTuple):
+    """A call that is over. `kind` is `model` or `tool`, `name` that of the model or the tool.
+
+    `again`: it was made by an earlier process, and read. `error` is empty when it succeeded.
+    """
+
+    key: str
+    kind: str
+    name: str
+    seconds: float
+    usage: Usage = Usage()
+    error: str = ""
+    again: bool = False
+
+
+class Watch(Protocol):
+    """What is told of a talk while it goes on."""
+
+    def began(self, key: str, kind: str, name: str) -> None: ...
+
+    def ended(self, called: Called) -> None: ...
+
+    def chunk(self, text: str | None) -> None:
+        """A piece of a streamed answer; None takes back what the call has said so far."""
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether anybody wants chunks: a provider is then asked to stream."""
+        ...
+
+
+class Unwatched:
+    streams = False
+
+    def began(self, key: str, kind: str, name: str) -> None: ...
+
+    def ended(self, called: Called) -> None: ...
+
+    def chunk(self, text: str | None) -> None: ...

@@ -1,0 +1,112 @@
+"""What does the work of a step: an agent or a tool → its raw result (language.md §3.2, §4, §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, pointer
+from compozy_prefect.errors import RunError
+from compozy_prefect.expressions import Environment
+from compozy_prefect.runtime import agents, builtins, prompts, templates, tools
+from compozy_prefect.runtime.budgets import Meter
+from compozy_prefect.runtime.calls import Calls, Watch
+from compozy_prefect.runtime.scope import Opened, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Executors:
+    """The executors of one attempt. `key` names its calls, also when they are made again."""
+
+    scope: Scope
+    step: StepPlan
+    opened: Opened
+    key: str
+    meter: Meter
+    calls: Calls
+    watch: Watch
+
+    async def ask(self, call: AgentCall) -> tuple[str, agents.AgentAnswer]:
+        """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
+        scope, asked = self.scope, await self.asked(call)
+
+        async def use(name: str, arguments: dict[str, Json], key: str) -> Json:
+            tool = scope.workflow.tools[name]
+            return await self._use(tool, arguments, asked.env, asked.environment, f"/{key}")
+
+        answer = await agents.answer(
+            asked.request,
+            scope.services.client,
+            use=use,
+            calls=self.calls,
+            watch=self.watch,
+            meter=self.meter,
+        )
+        return asked.request.action, answer
+
+    async def asked(self, call: AgentCall) -> prompts.Asked:
+        """What an agent is asked, rendered."""
+        return await prompts.asked(self.scope, self.step, call, self.opened, self._method)
+
+    async def use(self, tool: ToolPlan) -> Json:
+        """The result of the step's tool, called with the `with` of the step."""
+        opened = self.opened
+        return await self._use(tool, opened.given, opened.env, opened.environment)
+
+    async def _method(
+        self,
+        name: str,
+        method: str,
+        args: list[Json],
+        env: Mapping[str, str],
+        environment: Environment,
+    ) -> Json:
+        """The result of `.tools.<id>.<method>(…)` (language.md §6.2)."""
+        tool = self.scope.workflow.tools.get(name)
+        if tool is None:
+            known = ", ".join(sorted(self.scope.workflow.tools)) or "none"
+            message = f"there is no tool `{name}`; there are: {known}"
+            raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
+        tool, input = tools.method_call(tool, method, args)
+        result = await self._use(tool, input, env, environment)
+        return result.get("data") if tool.type == "http" and isinstance(result, dict) else result
+
+    async def _use(
+        self,
+        tool: ToolPlan,
+        input: dict[str, Json],
+        env: Mapping[str, str],
+        environment: Environment,
+        call: str = "",
+    ) -> Json:
+        """A tool's result; the tool checks its own schemas (language.md §6.1)."""
+        scope = self.scope
+        at = pointer("workflows", scope.workflow.id, "tools", tool.id)
+        seen = scope.context.for_step(self.step, env=env, given=self.opened.given)
+        env, environment = scope.layer(tool.env, seen, environment, at + "/env", env)
+        seen["env"] = env
+        defaults = templates.render(tool.with_, seen, environment, at + "/with", scope.spans)
+
+        def config() -> dict[str, Any]:
+            place = at + "/config"
+            return dict(templates.render(tool.config, seen, environment, place, scope.spans))
+
+        return await tools.call(
+            replace(tool, with_=defaults, env=dict(env)),
+            input,
+            config=config,
+            builtin=partial(self._builtin, tool.id, self.key + call),
+            key=self.key + call,
+            mocks=scope.services.mocks,
+            offline=scope.services.offline,
+            cassette=scope.services.cassette,
+        )
+
+    async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:
+        workflows = self.scope.workflows
+        assert workflows is not None
+        result = await builtins.call(id, given, workflows, key)
+        self.meter.spend(result.usage)  # its own budgets have counted it
+        return result.raw

@@ -1,0 +1,196 @@
+"""A step that asks an agent → what the agent is asked, rendered (language.md §4.3, §4.5).
+
+A prompt may call tools, `{{ .tools.<id>.<method>(…) }}`: it is rendered again with their results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from compozy_prefect.compiler.plan import (
+    ActionPlan,
+    AgentCall,
+    AgentPlan,
+    Json,
+    ModelPlan,
+    StepPlan,
+    pointer,
+)
+from compozy_prefect.errors import MissingKey, RunError
+from compozy_prefect.expressions import Environment
+from compozy_prefect.runtime import agents, templates, tools
+from compozy_prefect.runtime.context import Context
+from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
+from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.scope import Opened, Scope, valid
+
+MOST_CALLS = 50  # of tools in the prompts of one step
+ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
+
+# The result of `.tools.<id>.<method>(…)` in the environment of the agent.
+Method = Callable[[str, str, list[Json], Mapping[str, str], Environment], Awaitable[Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`env` and `environment` are those of the agent, in which its tools are called, too."""
+
+    request: agents.AgentRequest
+    env: Mapping[str, str]
+    environment: Environment
+
+
+async def asked(
+    scope: Scope, step: StepPlan, call: AgentCall, opened: Opened, method: Method
+) -> Asked:
+    """What the agent of a step is asked. Raises RunError when it cannot be rendered."""
+    env, environment, given = opened.env, opened.environment, opened.given
+    agent = scope.workflow.agents[call.agent]
+    at = pointer("workflows", scope.workflow.id, "agents", call.agent)
+    seen = scope.context.for_step(step, env=env, given=given)
+    place = scope.at(step, "agent", "action")
+    name = templates.render_text(call.action, seen, environment, place, scope.spans).strip()
+    if call.action and name not in agent.actions:
+        raise _no_action(agent, name)
+    # Without an action the task's own prompt is one (§3.2).
+    name = name or ONLY_PROMPT
+    action = agent.actions[name] if call.action else ActionPlan(name)
+    at_action = at + pointer("actions", name)
+    env, environment = scope.layer(agent.env, seen, environment, at + "/env", env)
+    seen = scope.context.for_step(step, env=env, action=name, given=given)
+    effective: Json = given
+    for defaults, place in ((action.with_, at_action), (agent.with_, at)):
+        under = templates.render(defaults, seen, environment, place + "/with", scope.spans)
+        effective = tools.merged(under, effective)
+    if action.input_schema is not None:
+        what = f"the input of action `{name}` of agent `{agent.id}`"
+        effective = valid(effective, action.input_schema, what)
+    seen = scope.context.for_prompt(step, agent, env=env, action=name, given=effective)
+    rendering = _Rendering(scope, seen, env, environment, method)
+
+    prompts = []
+    if action.prompt:
+        prompts.append(await rendering.prompt(action.prompt, at_action + "/prompt"))
+    if call.prompt:
+        own = await rendering.prompt(call.prompt, scope.at(step, "agent", "prompt"))
+        prompts.append(f"Additional context:\n{own}" if prompts else own)
+    key, others = None, list[Candidate]()
+    if scope.services.asks_a_provider(agent.id, name):
+        key = rendering.key(agent.model, at + "/model")
+        others = [
+            rendering.candidate(other, f"{at}/model/fallbacks/{number}")
+            for number, other in enumerate(agent.model.fallbacks)
+        ]
+    request = agents.AgentRequest(
+        agent=agent.id,
+        action=name,
+        step=step.path,
+        model=rendering.model(agent.model, at + "/model"),
+        api_key=key,
+        instructions=await rendering.prompt(agent.instructions, at + "/instructions"),
+        prompt="\n\n".join(prompts),
+        input=effective,
+        schema=action.output_schema,
+        json_mode=action.json_mode or agent.json_mode,
+        tools=tuple(_offer(scope, tool) for tool in agent.tools),
+        loop=agent.loop,
+        others=tuple(others),
+    )
+    return Asked(request, env, environment)
+
+
+def _offer(scope: Scope, key: str) -> ToolOffer:
+    """A tool under its key in the plan, which no other tool of the workflow has."""
+    tool = scope.workflow.tools[key]
+    return ToolOffer(key, tool.description, tool.input_schema)
+
+
+class _Rendering:
+    """Texts of one agent. Equal calls of tools are made once."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        seen: Context,
+        env: Mapping[str, str],
+        environment: Environment,
+        method: Method,
+    ) -> None:
+        self._scope, self._seen, self._env = scope, seen, env
+        self._environment, self._method = environment, method
+        self._results: dict[str, Json] = {}
+
+    def text(self, template: str, place: str) -> str:
+        return templates.render_text(
+            template, self._seen, self._environment, place, self._scope.spans
+        )
+
+    async def prompt(self, template: str, place: str) -> str:
+        calling = replace(self._environment, tool=partial(_result, self._results))
+        while True:
+            try:
+                return templates.render_text(
+                    template, self._seen, calling, place, self._scope.spans
+                )
+            except _ToolNeeded as needed:
+                if len(self._results) >= MOST_CALLS:
+                    raise RunError(
+                        f"a prompt calls tools more than {MOST_CALLS} times", retryable=False
+                    ) from None
+                self._results[needed.key] = await self._method(
+                    needed.tool, needed.method, needed.given, self._env, self._environment
+                )
+
+    def model(self, model: ModelPlan, at: str) -> ModelPlan:
+        """The model without templates, and without its key."""
+        return replace(
+            model,
+            api_key="",
+            api_url=self.text(model.api_url, at + "/api_url"),
+            organization=self.text(model.organization, at + "/organization"),
+            fallbacks=(),
+        )
+
+    def candidate(self, model: ModelPlan, at: str) -> Candidate:
+        """A model that may answer instead; one without a key is no reason to fail."""
+        try:
+            return Candidate(self.model(model, at), self.key(model, at))
+        except MissingKey as fault:
+            return Candidate(self.model(model, at), None, fault.message)
+
+    def key(self, model: ModelPlan, at: str) -> str | None:
+        """The provider's key, looked up for the call and kept nowhere. Raises MissingKey."""
+        from compozy_prefect.runtime.llm.keys import resolve_key
+
+        rendered = self.text(model.api_key, at + "/api_key")
+        return resolve_key(model, rendered or None, self._environment.env)
+
+
+class _ToolNeeded(Exception):
+    """A prompt is being rendered and needs the result of a call that has not been made."""
+
+    def __init__(self, key: str, tool: str, method: str, args: list[Json]) -> None:
+        super().__init__(tool, method)
+        self.key, self.tool, self.method, self.given = key, tool, method, args
+
+
+def _result(results: Mapping[str, Json], tool: str, method: str, args: list[object]) -> Json:
+    """What a call gave; equal calls of one attempt are made once."""
+    given = plain(args)
+    key = json.dumps([tool, method, given], sort_keys=True)
+    if key not in results:
+        raise _ToolNeeded(key, tool, method, given)
+    return results[key]
+
+
+def _no_action(agent: AgentPlan, name: str) -> RunError:
+    known = ", ".join(f"`{key}`" for key in agent.actions) or "none"
+    return RunError(
+        f"agent `{agent.id}` has no action `{name}`; its actions: {known}",
+        code="ACTION_NOT_FOUND",
+        details={"agent": agent.id, "action": name, "actions": list(agent.actions)},
+        retryable=False,
+    )
