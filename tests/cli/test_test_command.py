@@ -14,6 +14,7 @@ import pytest
 from compozy_prefect.cli import main
 from compozy_prefect.flows.executions import Executions
 from tests.support.compozy import Compozy, Said
+from tests.support.model_server import ModelServer, Reply
 from tests.support.prefect_server import Api
 
 PROJECT = """\
@@ -342,6 +343,45 @@ cases:
     found = {name: case["status"] for name, case in cases(said).items()}
     assert found == {"no key": "error", "mocked": "passed", "offline": "passed"}
     assert "OPENAI_API_KEY" in cases(said)["no key"]["message"]
+
+
+def test_a_cassette_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
+    with ModelServer([Reply("It was recorded.")]) as model:
+        (run.folder / "compozy.yaml").write_text(
+            f"""
+name: asks
+models: [{{ provider: openai, model: gpt-4o, api_url: "{model.url}" }}]
+agents:
+  - id: a
+    model: "openai:gpt-4o"
+    instructions: Go.
+    actions: [{{ id: b, prompt: "{{{{ .input.n }}}}" }}]
+tasks:
+  - {{ id: ask, agent: a, action: b, with: {{ n: "{{{{ .workflow.input.n }}}}" }}, retries: 0 }}
+"""
+        )
+        taped = run.folder / "tapes" / "one.jsonl"
+        assert main(["run", str(run.folder), "-i", "n=1", "--record", str(taped)]) == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    run.write(
+        """
+cassette: tapes/one.jsonl
+cases:
+  - name: recorded
+    input: { n: 1 }
+    expect: { output: { ask: { output: { response: It was recorded. } } } }
+  - name: not recorded
+    input: { n: 2 }
+    expect: { error: { code: NOT_RECORDED } }
+  - name: mocked
+    input: { n: 2 }
+    mocks: { agents: { a: { b: { output: A mock. } } } }
+    expect: { output: { ask: { output: { response: A mock. } } } }
+"""
+    )
+    said = run()
+    assert said.code == 0, said.out
 
 
 def test_mistakes_are_told_before_anything_runs(run: Run, prefect_server: Api) -> None:
