@@ -62,7 +62,6 @@ from compozy_prefect.runtime.outcome import (
     SUCCESS,
     Failure,
     Outcome,
-    Taken,
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
@@ -160,7 +159,6 @@ class _Execution:
     blocks: dict[str, Json] = field(default_factory=dict, init=False)
     started: float = field(default_factory=time.monotonic, init=False)
     states: dict[str, TaskState | None] = field(default_factory=dict, init=False)
-    taken: set[Taken] = field(default_factory=set, init=False)
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
 
@@ -214,8 +212,7 @@ class _Execution:
         return self._ended(CANCELED, Failure(reason, CANCELED_CODE))
 
     def _ended(self, status: str, failure: Failure | None) -> Outcome:
-        tasks, taken = by_key(self.states), frozenset(self.taken)
-        return Outcome(status, self.input, None, failure, tasks, taken)
+        return Outcome(status, self.input, None, failure, by_key(self.states))
 
     async def _load_blocks(self) -> list[str]:
         """Loads the blocks that templates read; the secrets in them."""
@@ -278,7 +275,7 @@ class _Execution:
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
             states=self.states,
-            taken=self.taken,
+            taken=self.session.taken,
         )
         return Walk(run, scope, runner(self.run_id))
 

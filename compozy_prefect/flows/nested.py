@@ -62,6 +62,7 @@ class Nested:
             depth=self.session.depth + 1,
             gates=(*self.session.gates, self.gate),
             budgets=self.session.budgets,
+            taken=self.session.taken,
         )
         parent = await tracking_task_run(self.client, self.flow_run, workflow_id, key)
         flow, flow_run, new = await flow_runs.create(

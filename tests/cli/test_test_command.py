@@ -219,6 +219,43 @@ def test_some_cases_and_their_coverage(run: Run) -> None:
     assert run("-k", "refused", "--cov-min", "0").code == 0
 
 
+def test_workflows_that_are_called_and_started_count(run: Run) -> None:
+    for name, text in {
+        "compozy.yaml": "name: p\nworkflows: [parent.yaml, child.yaml, heard.yaml]\n",
+        "parent.yaml": """
+id: parent
+tasks:
+  - { id: call, tool: cp__call_workflow, with: { workflow_id: child, input: {} } }
+  - { id: send, type: signal, signal: { id: hear, payload: {} } }
+  - { id: choose, type: router, condition: "'on'", routes: { "on": maybe } }
+  - { id: maybe, condition: "{{ eq 1 2 }}", with: { v: 1 } }
+""",
+        "child.yaml": "id: child\ntasks: [{ id: a, with: { v: 1 } }]\n",
+        "heard.yaml": """
+id: heard
+triggers: [{ type: signal, name: hear, schema: { type: object } }]
+tasks:
+  - { id: a, with: { v: 1 } }
+  - { id: b, condition: "{{ eq 1 1 }}", with: { v: 1 } }
+""",
+    }.items():
+        (run.folder / name).write_text(text)
+    run.write("cases: [{ name: a, workflow: parent, expect: { tasks: { maybe: skipped } } }]\n")
+    said = run("--json", "--cov")
+    assert said.code == 0, said.out
+    found = said.json["coverage"]["workflows"]
+    assert {name: (one["covered"], one["total"]) for name, one in found.items()} == {
+        "parent": (5, 7),  # `maybe` is skipped: not run, and its condition does not hold
+        "child": (1, 1),
+        "heard": (3, 4),
+    }
+    assert [one["message"] for one in found["parent"]["missed"]] == [
+        "task `maybe` does not run",
+        "the condition of `maybe` does not hold",
+    ]
+    assert [one["message"] for one in found["heard"]["missed"]] == ["`b` is not skipped"]
+
+
 FAILING = """\
 mocks: { tools: { bank: { output: { ok: true, to: Hi 5 } } } }
 cases:
