@@ -18,7 +18,6 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cases import Case, Result, cases, measure, on_postgres
@@ -39,27 +38,27 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped then, too
     results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="compozy-bench-") as directory, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="compozy-bench-") as directory:
         if options.database != "postgres":
-            ground = stack.enter_context(Ground(Path(directory, "sqlite")))
-            results += measured(cases(ground), options)
+            with Ground(Path(directory, "sqlite")) as ground:
+                results += measured(cases(ground), options)
         if options.database != "sqlite":
-            results += on_postgres_too(Path(directory, "postgres"), options, stack)
+            results += measured_on_postgres(Path(directory, "postgres"), options)
     print(table(results))
     options.output.write_text(json.dumps(document(results, options.rounds), indent=2) + "\n")
     print(f"\n{options.rounds} rounds, written to {options.output}")
 
 
-def on_postgres_too(directory: Path, options: Namespace, stack: ExitStack) -> list[Result]:
+def measured_on_postgres(directory: Path, options: Namespace) -> list[Result]:
     try:
-        postgres = stack.enter_context(Postgres())
+        postgres = Postgres()
     except Missing as missing:
         if options.database == "postgres":
             raise SystemExit(str(missing)) from None
         print(f"not on PostgreSQL: {missing}", file=sys.stderr)
         return []
-    ground = stack.enter_context(Ground(directory, postgres.database()))
-    return measured(on_postgres(ground), options)
+    with postgres, Ground(directory, postgres.database()) as ground:
+        return measured(on_postgres(ground), options)
 
 
 def measured(cases: Iterable[Case], options: Namespace) -> list[Result]:

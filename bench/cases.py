@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import at_once, durable
+from bench import at_once, durable, models
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -94,6 +94,16 @@ def cases(ground: Ground) -> Iterator[Case]:
             Measure("the same, slowest answer of the server", unit="s"),
         ),
         lambda: durable.large(ground, thousand, items),
+    )
+    yield Case(
+        (
+            Measure("a call of a model on top of litellm's, CPU", most=1, unit="ms"),
+            Measure("the same, 50 at a time", most=1, unit="ms"),
+            Measure("the whole call", unit="ms"),
+            Measure("the whole call by litellm as it comes", unit="ms"),
+            Measure("the whole call by httpx", unit="ms"),
+        ),
+        lambda: models.costs(ground),
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(

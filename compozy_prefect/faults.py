@@ -20,6 +20,7 @@ POINTS = {
     "run.recorded": "how to resume the run is written down; nothing has run",
     "run.begun": "the flow run is Running; no step has begun",
     "run.ended": "every step has ended; Prefect has not been told how the run did",
+    "run.told": "Prefect has been told how the run did; nobody here has",
     "run.claimed": "a resumed run is ours; nothing of it has been read",
     "step.begun": "a step has begun; no attempt has been made",
     "step.performed": "an attempt has had its effect; nothing of it is kept",

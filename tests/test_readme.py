@@ -69,3 +69,11 @@ def test_the_python_runs(
 def test_the_pictures_exist() -> None:
     for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_project_of_the_page_on_agents_is_valid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "agents.md").read_text()
+    (tmp_path / "compozy.yaml").write_text(re.findall(r"```yaml\n(.*?)```", page, re.S)[0])
+    assert main(["validate", str(tmp_path), "--strict"]) == 0, capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json as json_
 import os
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,9 +58,9 @@ def deploy(
     if output is None:
         (project.root / _OWN / ".gitignore").write_text("*\n", "utf-8")
     _link_env(SETTINGS.env_file or project.root / ".env", directory)
-    found = local.reach(note)
+    local.reach(note)
 
-    from compozy_prefect.flows import deployments
+    from compozy_prefect.flows import deployments, server
 
     note(f"wrote {directory}; deploying it…")
     made = asyncio.run(deployments.deploy(project.plan, directory, pool))
@@ -69,8 +68,7 @@ def deploy(
         print_json(made.to_json())
     else:
         print(_text(made))
-    where = f"PREFECT_API_URL={os.environ['PREFECT_API_URL']} " if found.managed else ""
-    note(f"a worker runs them: {where}prefect worker start --pool {shlex.quote(pool)}")
+    note(f"a worker runs them: {server.worker_command(pool)}")
     return DONE
 
 
@@ -100,7 +98,8 @@ def supervise(
     local.reach(note)
 
     from compozy_prefect.flows.connection import reached
-    from compozy_prefect.flows.supervise import PATIENCE, Supervisor
+    from compozy_prefect.flows.supervise import Supervisor
+    from compozy_prefect.flows.worker import PATIENCE
 
     async def watch() -> None:
         async with reached() as client:

@@ -20,6 +20,7 @@ from compozy_prefect.flows import local
 from compozy_prefect.flows.executions import Executions
 
 if TYPE_CHECKING:
+    from compozy_prefect.flows.revive import Rescheduled
     from compozy_prefect.flows.story import Listed, Story, Told
 
 Json = Annotated[bool, Parameter(negative="")]
@@ -158,6 +159,8 @@ def resume(
     had completed is not done again, and it goes on with the plan, the mocks and the `--offline`
     it began with, unless others are given.
 
+    One of a deployment is scheduled again instead, and goes on in a process of a worker.
+
     Parameters
     ----------
     execution
@@ -167,7 +170,8 @@ def resume(
     offline
         Answer agents without a network, with made-up data of the right shape.
     json
-        Print the whole result: status, output, tasks, usage.
+        Print the whole result: status, output, tasks, usage. Of a deployed one, print its
+        execution_id and ui_url.
     """
     from compozy_prefect.cli.run import Progress, finish
 
@@ -188,7 +192,24 @@ def resume(
         observer=Progress(),
         notify=note,
     )
-    return finish(result, json)
+    from compozy_prefect.flows.revive import Rescheduled
+
+    return _said(result, json) if isinstance(result, Rescheduled) else finish(result, json)
+
+
+def _said(one: Rescheduled, json: bool) -> int:
+    from compozy_prefect.flows.server import worker_command
+
+    note(f"{one.message}\n{one.ui_url}")
+    if one.pool is None:
+        note("a process that serves its deployment takes it")
+    elif one.workers:
+        note(f"a worker of the work pool `{one.pool}` takes it")
+    else:
+        note(f"no worker of the work pool `{one.pool}` is there: {worker_command(one.pool)}")
+    if json:
+        print_json(one.to_json())
+    return DONE
 
 
 def _payload(text: str) -> Any:

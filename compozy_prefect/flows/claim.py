@@ -29,8 +29,11 @@ from compozy_prefect.errors import UsageError
 from compozy_prefect.flows import engine
 
 LEFT = "the process that ran it has ended"
+TAG = "compozy"  # on every flow run of ours that is no part of another one …
+TEST_TAG = "compozy-test"  # … but those of `compozy test`, which `compozy runs` leaves out
+PART_TAG = "compozy-part"  # on the run of a workflow that another one calls
 PAGE = 200  # rows of one answer of the server, the most that it gives
-_OPEN = [StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateType.PAUSED]
+OPEN = [StateType.RUNNING, StateType.PENDING, StateType.SCHEDULED, StateType.PAUSED]
 
 
 async def claim(client: PrefectClient, id: UUID) -> FlowRun:
@@ -85,7 +88,7 @@ async def settle(client: PrefectClient, flow_run: FlowRun, since: datetime) -> N
             await _settle_steps(client, one.id, since, tracked)
     for one in inner:
         state = one.state
-        if state is not None and state.type in _OPEN:
+        if state is not None and state.type in OPEN:
             await client.set_flow_run_state(one.id, Crashed(message=LEFT), force=True)
 
 
@@ -97,7 +100,7 @@ async def _settle_steps(
         page = await client.read_task_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])),
             task_run_filter=TaskRunFilter(
-                state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_OPEN))
+                state=TaskRunFilterState(type=TaskRunFilterStateType(any_=OPEN))
             ),
             sort=TaskRunSort.EXPECTED_START_TIME_ASC,
             limit=PAGE,

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from prefect import Flow
 from prefect.client.orchestration import PrefectClient
 from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.filesystems import WritableFileSystem
@@ -81,23 +80,23 @@ async def shared_client(server: str) -> AsyncIterator[PrefectClient]:
             await shared.opened.aclose()
 
 
-async def place_results(flow: Flow[..., Any], client: PrefectClient, found: ExitStack) -> None:
-    """Tells the flow where its results go, as the server or the settings have it.
+async def place_of_results(client: PrefectClient, found: ExitStack) -> WritableFileSystem | None:
+    """Where results go, as the settings or the server have it; None leaves it to Prefect.
 
     Prefect would ask that for every run, and hold up the event loop meanwhile. Until `found` ends,
-    it finds the client that it makes even where it is told.
+    it finds the other client that it makes where it is told.
     """
     shared = _OURS.get(client)
     if shared is None:
-        return
+        return None
     async with shared.asking:
         if shared.storage is None:
             shared.storage = await aget_default_result_storage()
         if shared.sync is None:
             shared.sync = SyncClientContext()
             shared.opened.enter_context(shared.sync.client)
-    flow.result_storage = shared.storage
     _find(shared.sync, found)
+    return shared.storage
 
 
 async def flow_id(client: PrefectClient, name: str, *, anew: bool = False) -> tuple[UUID, bool]:

@@ -29,9 +29,8 @@ from compozy_prefect.compiler import types
 from compozy_prefect.compiler.emit import FLOWS, deployment_names
 from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import RunError
-from compozy_prefect.flows.claim import PAGE
+from compozy_prefect.flows.claim import PAGE, TAG
 from compozy_prefect.flows.connection import reached, ui_base
-from compozy_prefect.flows.flow_runs import TAG
 
 _LAST_LINES = 20  # of what Prefect says when it refuses to deploy
 

@@ -31,8 +31,10 @@ from prefect.client.schemas.objects import (
     TaskRun,
     TaskRunResult,
 )
+from prefect.context import FlowRunContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.logging.handlers import APILogHandler
 from prefect.logging.loggers import PrefectLogAdapter
 from prefect.serializers import JSONSerializer
 from prefect.states import Crashed, Running, to_state_create
@@ -438,3 +440,14 @@ class _OwnErrors(logging.Filter):
 
 for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
     logging.getLogger(_name).addFilter(_OwnErrors())
+
+
+class _WordsOfSteps(APILogHandler):
+    """Gives what a step warns of to the log of the run that it is in."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() is not None:
+            super().emit(record)
+
+
+logging.getLogger("compozy_prefect.runtime").addHandler(_WordsOfSteps(logging.WARNING))

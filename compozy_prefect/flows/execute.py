@@ -23,7 +23,7 @@ import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import Abort, PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Failed
 
@@ -33,11 +33,12 @@ from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
-from compozy_prefect.flows import artifacts, engine
+from compozy_prefect.flows import artifacts, engine, lease
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.engine import Cancellation, stop_retrying
+from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.limits import SharedLimits
 from compozy_prefect.flows.nested import Nested
@@ -49,7 +50,7 @@ from compozy_prefect.flows.steps import StepRunner
 from compozy_prefect.flows.wait import Signals, is_held
 from compozy_prefect.flows.walk import Run, Walk
 from compozy_prefect.flows.watch import looked_after
-from compozy_prefect.flows.worker import WorkerProcess
+from compozy_prefect.flows.worker import LOST, WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.budgets import Budgets
@@ -90,6 +91,7 @@ async def execute(
     if flow_context is None or flow_context.flow_run is None:
         raise UsageError("execute() belongs inside a flow run; call the flow instead")
     assert isinstance(flow_context.client, PrefectClient)  # the flow is async
+    keep_events()
     client, flow_run, activity = flow_context.client, flow_context.flow_run, Activity()
     session, worker = SESSION.get(), None
     is_alone = session is None
@@ -97,15 +99,17 @@ async def execute(
         services = Services.from_environment(env_dir, SharedLimits())
         session = Session(services)
         warm(plan.workflows[workflow_id], offline=services.offline, mocks=services.mocks)
-        if flow_run.run_count > 1:
-            session.claimed = datetime.now(UTC)
     if session.pace is None:
         session.pace = Pace(engine.events_sent, partial(client.read_flow_run, flow_run.id))
     if session.budgets is None:
         session.budgets = Budgets(plan.project.budget)
     pace = session.pace
     if is_alone and flow_run.deployment_id is not None:
-        worker = WorkerProcess(client, flow_run, activity, pace)
+        worker = WorkerProcess(client, flow_run, activity, pace, session.cancellation)
+        session.permit = worker.permit
+    elif is_alone and flow_run.run_count > 1:
+        session.claimed = datetime.now(UTC)
+        session.term = await lease.begin(client, flow_run.id)
     workflow = plan.workflows[workflow_id]
     given = types.to_input(workflow.input_schema, parameters)
     # Keys that the schema allows without listing them are no parameters of the flow, but
@@ -113,19 +117,24 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    journal = Journal(flow_context.result_store, flow_run.id)
-    execution = _Execution(
-        plan, workflow, client, flow_run.id, journal, given, session, activity, pace, worker
-    )
-    drawing = asyncio.ensure_future(execution.draw(flow_run))
-    with (
-        worker or nullcontext(),
-        looked_after(
-            client, flow_run.id, partial(_look, session.cancellation, execution.gate, worker)
-        ),
-    ):
-        finished = await session.cancellation.guard(execution.run())
-    outcome = session.outcome = finished or execution.cancelled()
+    async with worker or nullcontext():
+        if worker is not None:
+            session.term = worker.term
+        journal = Journal(flow_context.result_store, flow_run.id, session.term, session.permit)
+        execution = _Execution(
+            plan, workflow, client, flow_run, journal, given, session, activity, pace, worker
+        )
+        drawing = asyncio.ensure_future(execution.draw())
+        look = partial(_look, session.cancellation, execution.gate, worker)
+        with looked_after(client, flow_run.id, look):
+            finished = await session.cancellation.guard(execution.run())
+        if session.cancellation.reason == LOST:
+            raise Abort(LOST)
+        outcome = session.outcome = finished or execution.cancelled()
+        if worker is not None:
+            await worker.permit()  # what comes now is told of a run that is ours
+            if outcome.status != SUCCESS:
+                await worker.left()
     if session.claimed is not None:
         await settle(client, flow_run, session.claimed)
     await drawing
@@ -149,7 +158,7 @@ class _Execution:
     plan: Plan
     workflow: WorkflowPlan
     client: PrefectClient
-    run_id: UUID
+    flow_run: FlowRun
     journal: Journal
     input: dict[str, Json]
     session: Session
@@ -162,12 +171,12 @@ class _Execution:
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
 
-    async def draw(self, flow_run: FlowRun) -> None:
+    async def draw(self) -> None:
         """Shows the plan, once. A run does not fail because its picture does."""
-        if flow_run.run_count > 1:
+        if self.flow_run.run_count > 1:
             return
         try:
-            await artifacts.picture(self.client, flow_run, self.plan, self.workflow.id)
+            await artifacts.picture(self.client, self.flow_run, self.plan, self.workflow.id)
         except Exception as fault:
             get_run_logger().warning("The plan was not drawn: %s", fault)
 
@@ -175,13 +184,14 @@ class _Execution:
         redactor = Redactor(())
         last: TaskState | None = None
         try:
+            await self._taken_over()
             self.input = check_input(self.workflow, self.input)
             secrets = await self._load_blocks()
             scope = self._scope()
             redactor = Redactor(hidden := [*_keys(scope), *secrets])
             if self.session.services.cassette is not None:
                 self.session.services.cassette.hide(hidden)
-                self.session.services.cassette.stands_for(str(self.run_id))
+                self.session.services.cassette.stands_for(str(self.flow_run.id))
             walk = await self._walk(scope, redactor)
             await faults.point("run.begun")
             last = await walk.line(self.workflow.steps, self.session.first or self.workflow.start)
@@ -205,6 +215,13 @@ class _Execution:
         status = SUCCESS if failure is None else FAILED
         output = redactor.json(output)
         return replace(self._ended(status, failure), output=output)
+
+    async def _taken_over(self) -> None:
+        """Waits for the process that had the run before, if that may not have noticed yet."""
+        if self.worker is not None:
+            await self.worker.ready()
+            if self.flow_run.run_count > 1:
+                self.session.claimed = datetime.now(UTC)
 
     def cancelled(self) -> Outcome:
         """The outcome of a walk that `Cancellation` ended."""
@@ -247,17 +264,33 @@ class _Execution:
 
     def _scope_with(self, env: Mapping[str, str]) -> Scope:
         context = RunContext(
-            self.plan, self.workflow, str(self.run_id), self.input, env, self.started, self.blocks
+            self.plan,
+            self.workflow,
+            str(self.flow_run.id),
+            self.input,
+            env,
+            self.started,
+            self.blocks,
         )
-        workflows = Nested(self.plan, self.client, self.run_id, self.session, self.gate)
-        services, budgets = self.session.services, self.session.budgets
-        assert budgets is not None
-        return Scope(self.workflow, self.plan.spans, context, services, workflows, budgets)
+        workflows = Nested(self.plan, self.client, self.flow_run.id, self.session, self.gate)
+        session = self.session
+        assert session.budgets is not None
+        return Scope(
+            self.workflow,
+            self.plan.spans,
+            context,
+            session.services,
+            workflows,
+            session.budgets,
+            session.permit,
+        )
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
         cancellation, log = self.session.cancellation, get_run_logger()
         journal, watched = self.journal, Watched(self.session.observer)
         await journal.load(step.id for step in self.workflow.steps)
+        if self.worker is not None:
+            self.worker.keeps(journal)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -270,14 +303,14 @@ class _Execution:
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
-            wait=Signals(self.client, self.run_id, journal, self.activity, self.worker),
-            send=Sender(self.plan, self.run_id, self.session.start, journal),
+            wait=Signals(self.client, self.flow_run.id, journal, self.activity, self.worker),
+            send=Sender(self.plan, self.flow_run.id, self.session.start, journal),
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
             states=self.states,
             taken=self.session.taken,
         )
-        return Walk(run, scope, runner(self.run_id))
+        return Walk(run, scope, runner(self.flow_run.id))
 
     def _failed(self) -> Failure | None:
         """The first failure of a step at the top: it decides, handled or not (language.md §2.3)."""

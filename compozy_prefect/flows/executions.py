@@ -114,6 +114,11 @@ class Executions:
         announced.unlink(missing_ok=True)
         return record
 
+    def forget(self, key: str) -> None:
+        """Leaves nothing by which the run that was announced under the key could be resumed."""
+        with contextlib.suppress(OSError):
+            self._announced(key).unlink(missing_ok=True)
+
     def carried_on(self, record: Record) -> None:
         """Notes which process has the run now, and with which answers. Raises OSError."""
         self._store(replace(record, pid=os.getpid()))

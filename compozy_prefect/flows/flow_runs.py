@@ -17,11 +17,10 @@ from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import RunError, UsageError
 from compozy_prefect.flows.build import build_flow, run_name
+from compozy_prefect.flows.claim import TAG
 from compozy_prefect.flows.engine import create_flow_run, run_to_end
 from compozy_prefect.runtime.outcome import CANCELED, CANCELED_CODE, FAILED, Failure, Outcome
 
-TAG = "compozy"  # on every flow run that is started here …
-TEST_TAG = "compozy-test"  # … but those of `compozy test`, which `compozy runs` leaves out
 _LARGEST_INPUT = 512 * 1024  # bytes, `server.api.max_parameter_size`
 
 

@@ -4,6 +4,11 @@ A write to storage costs more than many a step, so that notes are written in gro
 while a group is being written is in the next one. A step counts as completed when its group is in
 the storage. The groups have numbers, because storages can read a name and cannot list.
 
+Nothing is ever written twice, as no storage would refuse it: each term of the execution
+(`flows.lease`) has groups of its own. Whoever takes the execution over reads those of the terms
+before, and its own first group says how many it has found: what a process that had lost the
+execution wrote after that is read by nobody.
+
 What a step gave stands under its path. How one failed stands under `path@end`, and counts when the
 run went on in spite of it: then `path@passed` says so, of the step or of a container around it. A
 resumed run takes the same way again there, and runs nothing. A step that failed the run has no such
@@ -13,7 +18,7 @@ mark, and runs again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
 from prefect.results import ResultStore
@@ -21,20 +26,31 @@ from prefect.results import ResultStore
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
+from compozy_prefect.flows import lease
+from compozy_prefect.runtime.scope import at_once
 
 _FINISHED = "@finished"  # the run came to its end, and failed
+_BEFORE = "@before"  # how many groups of each earlier term count, by its number
 
 
 class Journal:
     """The notes of one execution by the path of the step, as an earlier process left them."""
 
-    def __init__(self, store: ResultStore, root: UUID) -> None:
+    def __init__(
+        self,
+        store: ResultStore,
+        root: UUID,
+        term: int = lease.FIRST,
+        permit: Callable[[], Awaitable[None]] = at_once,
+    ) -> None:
+        """`term` is that of this process; `permit` returns while it lasts, and not after."""
         # The store of a flow drops the metadata, without which nothing can be read again, and
         # remembers what it has written, which `_kept` does.
         self._store = store.model_copy(
             update={"metadata_storage": None, "cache_result_in_memory": False}
         )
-        self._root = root
+        self._root, self._term, self._permit = root, term, permit
+        self.groups = 0  # that were read or written
         self._kept: dict[str, Json] = {}
         self._next = 1
         self._group: dict[str, Json] = {}
@@ -46,17 +62,22 @@ class Journal:
 
         A run that came to its end and failed is run on to succeed: no failure of the steps in
         `top`, their ids, is passed over then, not even one that had a handler, and waits begin
-        anew.
+        anew. Raises RunError when a group cannot be read, or another process writes this term.
         """
-        while await self._store.aexists(self._key(self._next)):
-            try:
-                group = (await self._store.aread(self._key(self._next))).result
-            except ValueError as fault:
-                if await self._store.aexists(self._key(self._next + 1)):
-                    raise _not_read(fault) from None
-                break  # the process died while it wrote: nobody relied on it, and it is replaced
-            self._kept |= group
-            self._next += 1
+        if await self._store.aexists(self._key(self._term, 1)):
+            raise _not_ours()
+        found: dict[int, list[dict[str, Json]]] = {}
+        counting: dict[str, int] = {}
+        for term in range(self._term - 1, 0, -1):
+            found[term] = await self._groups(term, counting.get(str(term)))
+            if found[term]:
+                counting = found[term][0].pop(_BEFORE, {}) | counting
+        for term in sorted(found):
+            self.groups += len(found[term])
+            for group in found[term]:
+                self._kept |= group
+        if found:
+            self.note(_BEFORE, {str(term): len(groups) for term, groups in found.items()})
         if self._kept.pop(_FINISHED, False):
             ids = set(top)
             for where in list(self._kept):
@@ -65,6 +86,22 @@ class Journal:
                     self._kept[where] = None
                     self.note(where, None)
             self.note(_FINISHED, False)
+
+    async def _groups(self, term: int, most: int | None) -> list[dict[str, Json]]:
+        """The groups of a term: so many as a later one has found, and `most` says."""
+        found: list[dict[str, Json]] = []
+        while most is None or len(found) < most:
+            key = self._key(term, len(found) + 1)
+            if most is None and not await self._store.aexists(key):
+                break
+            try:
+                found.append((await self._store.aread(key)).result)
+            except ValueError as fault:
+                next_key = self._key(term, len(found) + 2)
+                if most is not None or await self._store.aexists(next_key):
+                    raise _not_read(fault) from None
+                break  # the process died while it wrote: nobody relied on it
+        return found
 
     def get(self, where: str) -> Json:
         return self._kept.get(where)
@@ -112,18 +149,29 @@ class Journal:
             self._group, self._written = {}, None
             try:
                 await faults.point("journal.writing")
-                await self._store.awrite(group, self._key(self._next))
+                await self._permit()
+                await self._store.awrite(group, self._key(self._term, self._next))
+                # Late, the next one may have read without it: then it does not count.
+                await self._permit()
                 await faults.point("journal.written")
             except Exception as fault:
                 written.set_exception(_not_kept(fault))
                 written.exception()  # looked at, also when everybody who waited was cancelled
             else:
                 self._next += 1
+                self.groups += 1
                 written.set_result(None)
         self._writer = None
 
-    def _key(self, number: int) -> str:
-        return f"{self._root}/@journal/{number:06}"
+    def _key(self, term: int, number: int) -> str:
+        place = f"{self._root}/@journal"
+        # The groups of the first term stand where those of all terms once did.
+        return f"{place}/{number:06}" if term == lease.FIRST else f"{place}/@{term}/{number:06}"
+
+
+def _not_ours() -> RunError:
+    message = "another process keeps results of this run, under the same term"
+    return RunError(message, code="RESULT_NOT_KEPT", retryable=False)
 
 
 def _not_read(fault: Exception) -> RunError:

@@ -26,6 +26,7 @@ from compozy_prefect.runtime.services import Services, asks_a_provider, warm
 if TYPE_CHECKING:
     from compozy_prefect.flows.control import Delivered
     from compozy_prefect.flows.observer import Observer
+    from compozy_prefect.flows.revive import Rescheduled
     from compozy_prefect.flows.run import RunResult
     from compozy_prefect.flows.server import Server
     from compozy_prefect.runtime.cassette import Cassette
@@ -84,13 +85,16 @@ def resume(
     env_file: Path | None = None,
     observer: Observer | None = None,
     notify: Notify | None = None,
-) -> RunResult:
+) -> RunResult | Rescheduled:
     """Runs on an execution whose process ended before the workflow did, and waits for its end.
 
     It may have been killed, have failed, have been cancelled or have been waiting; what it had
     completed is not done again. The plan is the one it began with, also when the files have
     changed since. `offline` and `mocks` are those it began with unless given; keys are read anew
     from the environment and the project's `.env`. `execution_id` may be the beginning of one.
+
+    One of a deployment is scheduled again, for a worker to take it, and not waited for: the result
+    then is a Rescheduled, with the status PENDING. Plan, mocks and keys are those of the worker.
 
     Raises UsageError for an execution that is running, has succeeded or was not started by this
     user on this machine, and ServerUnavailable. Not for use inside of a running event loop.
@@ -99,6 +103,12 @@ def resume(
     id = executions.resolve(execution_id)
     record = executions.find(id) or _adopted(id, notify)
     if record is None:
+        from compozy_prefect.flows.revive import resume as reschedule
+
+        tell = notify or (lambda line: None)
+        rescheduled = asyncio.run(reschedule(id, tell, as_it_is=not offline and mocks is None))
+        if rescheduled is not None:
+            return rescheduled
         raise UsageError(
             f"execution {id} was not started by this user on this machine, or there is no such "
             "one; `compozy runs` lists what there is"

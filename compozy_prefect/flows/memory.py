@@ -39,6 +39,7 @@ async def remember(walk: Walk, instance: Instance, opened: Opened) -> Json:
         opened.environment.now,
         f"{scope.context.execution_id}/{instance.where}",
     )
+    await scope.permit()
     out = walk.run.redactor.json(await operation.perform(key.strip(), payload))
     await faults.point("memory.changed", instance.where)
     await journal.keep(instance.where, out)

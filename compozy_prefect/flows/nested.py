@@ -17,9 +17,9 @@ from prefect.client.orchestration import PrefectClient
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.errors import RunError, UsageError
-from compozy_prefect.flows import flow_runs
+from compozy_prefect.flows import flow_runs, lease
 from compozy_prefect.flows.build import workflow_of
-from compozy_prefect.flows.claim import claim
+from compozy_prefect.flows.claim import PART_TAG, claim
 from compozy_prefect.flows.engine import Cancellation, tracking_task_run
 from compozy_prefect.flows.session import SESSION, Session
 from compozy_prefect.runtime.builtins import Ran
@@ -63,14 +63,16 @@ class Nested:
             gates=(*self.session.gates, self.gate),
             budgets=self.session.budgets,
             taken=self.session.taken,
+            permit=self.session.permit,
         )
         parent = await tracking_task_run(self.client, self.flow_run, workflow_id, key)
         flow, flow_run, new = await flow_runs.create(
-            self.client, self.plan, workflow, input, checked, key, parent
+            self.client, self.plan, workflow, input, checked, key, parent, PART_TAG
         )
         await faults.point("call.created", key)
         if not new:
             flow_run = await claim(self.client, flow_run.id)
+            session.term = await lease.begin(self.client, flow_run.id)
         token = SESSION.set(session)
         try:
             state = await flow_runs.finish(flow, flow_run)

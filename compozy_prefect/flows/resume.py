@@ -19,6 +19,7 @@ from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan
 from compozy_prefect.errors import InputInvalid, UsageError
+from compozy_prefect.flows import lease
 from compozy_prefect.flows.build import build_flow
 from compozy_prefect.flows.claim import claim
 from compozy_prefect.flows.connection import reached
@@ -52,12 +53,13 @@ async def resume(
     async def open(client: PrefectClient, held: ExitStack) -> Opened:
         held.enter_context(executions.lease(record.id))
         flow_run = await known(client, record.id)
-        if flow_run.state is not None and flow_run.state.is_completed():
+        if flow_run.state is not None and flow_run.state.is_completed() and record.done:
             raise UsageError(f"execution {record.id} is over: it succeeded")
         mocks = services.mocks.data if services.mocks else None
         executions.carried_on(replace(record, offline=services.offline, mocks=mocks))
         flow_run = await claim(client, flow_run.id)
         session.claimed = datetime.now(UTC)
+        session.term = await lease.begin(client, flow_run.id)
         await faults.point("run.claimed")
         flow = build_flow(plan, workflow.id)
         flow.flow_run_name = None

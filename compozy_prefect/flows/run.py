@@ -32,7 +32,8 @@ from compozy_prefect.errors import (
 )
 from compozy_prefect.flows import flow_runs
 from compozy_prefect.flows.build import workflow_of
-from compozy_prefect.flows.clients import place_results
+from compozy_prefect.flows.claim import TAG, TEST_TAG
+from compozy_prefect.flows.clients import place_of_results
 from compozy_prefect.flows.connection import api_url, client_of, ui_url, unavailable
 from compozy_prefect.flows.engine import Cancellation, handed_over
 from compozy_prefect.flows.executions import NOWHERE, Executions, Origin, Record
@@ -154,16 +155,17 @@ async def run(
         if not is_test:
             with _rather_than_none():
                 executions.announce(announced, plan)
-        tag = flow_runs.TEST_TAG if is_test else flow_runs.TAG
+        tag = TEST_TAG if is_test else TAG
         flow, flow_run, new = await flow_runs.create(
             client, plan, workflow, given, checked, announced.id, tag=tag
         )
         if key and not new:
             raise AlreadyBegun(str(flow_run.id), announced.id)
         await faults.point("run.created")
-        with _rather_than_none():
-            executions.adopt(announced.id, str(flow_run.id))
+        with _rather_than_none(partial(executions.forget, announced.id)):
+            # First, as what has a record and no lease looks like a run whose process has died.
             held.enter_context(executions.lease(str(flow_run.id)))
+            executions.adopt(announced.id, str(flow_run.id))
         await faults.point("run.recorded")
         return Opened(flow, flow_run, checked)
 
@@ -198,8 +200,9 @@ async def carry(
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(handed_over())
                 client = await client_of(stack, server)
+                place = await place_of_results(client, stack.enter_context(ExitStack()))
                 opened = await open(client, held)
-                await place_results(opened.flow, client, stack.enter_context(ExitStack()))
+                opened.flow.result_storage = place
                 watched.tell("run_started", str(opened.flow_run.id), ui_url(opened.flow_run))
                 try:
                     state = await flow_runs.finish(opened.flow, opened.flow_run)
@@ -207,6 +210,7 @@ async def carry(
                     if session.pace is not None:
                         await session.pace.told()
                 outcome = flow_runs.outcome_of(state, opened.input)
+                await faults.point("run.told")
                 await listeners.ended()
         except (httpx.TransportError, PrefectHTTPStatusError) as fault:
             lost = unavailable(server, fault)
@@ -276,9 +280,10 @@ def _absolute(path: Path | None) -> str | None:
 
 
 @contextmanager
-def _rather_than_none() -> Iterator[None]:
+def _rather_than_none(otherwise: Callable[[], None] = lambda: None) -> Iterator[None]:
     """A run that cannot be resumed is better than none."""
     try:
         yield
     except OSError as fault:
         _log.warning("this run cannot be resumed: %s", fault)
+        otherwise()

@@ -9,6 +9,7 @@ it imports Prefect.
     configured()  the user's own        ensure()  the user's, or ours, started when needed
     status()      ours, if it answers   stop()    ends ours
     apply(server) points Prefect, in this process and its children, at it
+    worker_command(pool)  starts a worker for it
 
 Linux and macOS.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,6 +171,13 @@ def apply(server: Server) -> None:
     else:
         os.environ.pop(_MANAGED, None)
     os.environ["PREFECT_API_URL"] = server.api_url
+
+
+def worker_command(pool: str) -> str:
+    """How somebody starts a worker for the server that this process uses, with a shell."""
+    url = os.environ.get(_MANAGED)
+    where = f"PREFECT_API_URL={url} " if url else ""
+    return f"{where}prefect worker start --pool {shlex.quote(pool)}"
 
 
 # -- starting --

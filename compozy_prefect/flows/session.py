@@ -7,12 +7,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from compozy_prefect.flows import lease
 from compozy_prefect.flows.engine import Cancellation
 from compozy_prefect.flows.observer import Observer
 from compozy_prefect.flows.pace import Pace
 from compozy_prefect.flows.signals import Start
 from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.outcome import Outcome, Taken
+from compozy_prefect.runtime.scope import Permit, at_once
 from compozy_prefect.runtime.services import Services
 
 
@@ -22,7 +24,8 @@ class Session:
 
     `start` starts another workflow of the plan, for the signals that it sends. `claimed` is when
     this process took over a run that another one had begun. `pace` is that at which the server
-    hears of the run, also after its end; the flow run sets it where it is not given.
+    hears of the run, also after its end; the flow run sets it where it is not given. `term` is the
+    term in which this process has the run (`flows.lease`), and `permit` returns while it lasts.
 
     A workflow that another one calls (`flows.nested`) begins with the step `first`, stands `depth`
     calls deep, spends of the `budgets` of the run, and begins no step while one of the `gates`
@@ -39,6 +42,8 @@ class Session:
     start: Start | None = None
     pace: Pace | None = None
     claimed: datetime | None = None
+    term: int = lease.FIRST
+    permit: Permit = at_once
     first: str = ""
     depth: int = 0
     gates: tuple[asyncio.Event, ...] = ()

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from prefect.client.orchestration import PrefectClient
 from prefect.events import emit_event
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.input.run_input import keyset_from_base_key
 from prefect.logging import get_run_logger
 
@@ -21,6 +21,7 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, Plan, TriggerPlan, WorkflowPlan
 from compozy_prefect.compiler.starts import STARTS, quoted, signal_event
 from compozy_prefect.errors import InputInvalid, RunError, UsageError
+from compozy_prefect.flows import rows
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.wait import base_key
 from compozy_prefect.flows.worker import is_suspended, waits, wake
@@ -55,6 +56,7 @@ class Sender:
         What was started in a process that died is carried on in the one that resumes the sender.
         """
         sent = self.journal.get(where) is not None
+        await scope.permit()
         log, given, labels = get_run_logger(), dict(payload), dict[str, str]()
         listener = self._listener(name)
         if listener is None:
@@ -111,11 +113,7 @@ async def deliver(client: PrefectClient, execution: UUID, name: str, payload: Js
     text = json.dumps(payload)
     for number in range(1, _MOST):
         keys = keyset_from_base_key(base_key(name, number))
-        try:
-            await client.create_flow_run_input(execution, keys["response"], text)
-        except PrefectHTTPStatusError as fault:
-            if fault.response.status_code != 409:
-                raise
+        if not await rows.add(client, execution, keys["response"], text):
             continue
         if is_suspended(flow_run.state) and keys["response"] in waits(flow_run):
             await wake(client, flow_run.id)

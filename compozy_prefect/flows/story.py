@@ -24,11 +24,10 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
 from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan, pointer
 from compozy_prefect.errors import UsageError
-from compozy_prefect.flows.claim import PAGE, subflows
+from compozy_prefect.flows.claim import PAGE, TAG, subflows
 from compozy_prefect.flows.connection import reached, ui_url
 from compozy_prefect.flows.control import alive
 from compozy_prefect.flows.executions import Executions
-from compozy_prefect.flows.flow_runs import TAG
 from compozy_prefect.flows.resume import input_of, known
 from compozy_prefect.flows.wait import awaited
 from compozy_prefect.runtime.outcome import rfc3339

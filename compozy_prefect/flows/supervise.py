@@ -31,26 +31,26 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import Cancelled, Crashed
 from prefect.types._datetime import DateTime
 
 from compozy_prefect.compiler.plan import Json
-from compozy_prefect.flows.claim import LEFT, PAGE
-from compozy_prefect.flows.flow_runs import TAG
+from compozy_prefect.flows import rows
+from compozy_prefect.flows.claim import LEFT, PAGE, TAG
+from compozy_prefect.flows.mend import MEND_EVERY, mend
+from compozy_prefect.flows.revive import revive
 from compozy_prefect.flows.wait import awaited, is_held, waits_for
 from compozy_prefect.flows.worker import (
     BEAT,
-    BEAT_EVERY,
+    PATIENCE,
     REVIVED,
     UNTIL,
-    has_input,
     is_suspended,
     suspended,
     waits,
     wake,
 )
 
-PATIENCE = 4 * BEAT_EVERY  # seconds without a sign of life after which a process is dead
 LOOK_EVERY = 2.0  # seconds between two looks: with PATIENCE, 25 s at most to find a death
 # Seconds in which a worker has to start the process of a run that it took: images are pulled.
 STARTING = 300.0
@@ -105,6 +105,7 @@ class Supervisor:
     clock: Callable[[], float] = time.monotonic
     _seen: dict[UUID, _Seen] = field(default_factory=dict, init=False)
     _last: float = field(default=0.0, init=False)
+    _mended: float = field(default=0.0, init=False)
 
     async def watch(self) -> AsyncIterator[Did]:
         """What it does, as it does it; without an end. A server that is away is waited for."""
@@ -112,6 +113,9 @@ class Supervisor:
             try:
                 async for did in self.look():
                     yield did
+                if self.clock() - self._mended > MEND_EVERY:
+                    self._mended = self.clock()
+                    await mend(self.client)
             except (httpx.TransportError, PrefectHTTPStatusError):
                 self._seen.clear()  # nobody could say that it lives
             await asyncio.sleep(LOOK_EVERY)
@@ -195,7 +199,7 @@ class Supervisor:
             return Did(str(run.id), "suspended", f"{LEFT}; it goes on when it is resumed", silent)
         return await self._revive(run, silent, LEFT)
 
-    async def _revive(self, run: FlowRun, silent: float, reason: str) -> Did:
+    async def _revive(self, run: FlowRun, silent: float, reason: str) -> Did | None:
         count = _revived(run) + 1
         if count > self.most:
             message = f"{LEFT}, {self.most} times; it is not started again"
@@ -203,9 +207,8 @@ class Supervisor:
             await self.client.set_flow_run_state(run.id, crashed, force=True)
             return Did(str(run.id), "given up", message, silent)
         await self.client.update_flow_run_labels(run.id, {REVIVED: count})
-        scheduled: State[Any] = Scheduled(name="Resuming", message=reason)
-        await self.client.set_flow_run_state(run.id, scheduled, force=True)
-        return Did(str(run.id), "revived", reason, silent)
+        revived = await revive(self.client, run, reason)
+        return Did(str(run.id), "revived", reason, silent) if revived else None
 
     async def _suspended(self, run: FlowRun, seen: _Seen, now: float) -> Did | None:
         """Wakes a run that waits without a process, when its time is up or its signal is there.
@@ -220,7 +223,7 @@ class Supervisor:
             return None
         seen.looked = now
         for key in waits(run):
-            if await has_input(self.client, run.id, key):
+            if await rows.value(self.client, run.id, key) is not None:
                 await wake(self.client, run.id)
                 return Did(str(run.id), "woken", "a signal came", 0.0)
         return None
@@ -231,15 +234,11 @@ class Supervisor:
         One that has claimed and died itself leaves the next number to others.
         """
         key = f"compozy-claim-{run.state_id}-{seen.claims + 1}"
-        try:
-            await self.client.create_flow_run_input(run.id, key, "{}")
-        except PrefectHTTPStatusError as fault:
-            if fault.response.status_code != 409:
-                raise
-            seen.claims += 1
-            seen.since = self.clock()
-            return False
-        return True
+        if await rows.add(self.client, run.id, key, "{}"):
+            return True
+        seen.claims += 1
+        seen.since = self.clock()
+        return False
 
 
 def _revived(run: FlowRun) -> int:

@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import State
-from prefect.exceptions import Abort, ObjectNotFound, Pause, PrefectHTTPStatusError
+from prefect.exceptions import Abort, Pause, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_base_key
 from prefect.states import Paused, Running
 from prefect.utilities.engine import propose_state
@@ -29,6 +29,7 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
+from compozy_prefect.flows import rows
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.attempts import Instance, ended
 from compozy_prefect.flows.evaluated import SIGNAL, WAIT_TIMEOUT
@@ -266,15 +267,8 @@ class Signals:
             self._leaving = False
 
     async def _read(self, key: str) -> Json:
-        try:
-            text = await self.client.read_flow_run_input(self.root, key)
-        except ObjectNotFound:
-            return None
-        except PrefectHTTPStatusError as fault:
-            if fault.response.status_code == 404:
-                return None
-            raise
-        return json.loads(text)
+        text = await rows.value(self.client, self.root, key)
+        return None if text is None else json.loads(text)
 
     async def _write(self, key: str, text: str) -> None:
         with suppress(PrefectHTTPStatusError):  # it is there already
@@ -288,6 +282,8 @@ class _Pausing:
         self._signals, self._name, self._keys = signals, name, keys
 
     async def __aenter__(self) -> None:
+        if self._signals.worker is not None:
+            await self._signals.worker.permit()
         state: Any = Paused(pause_key=f"{self._name}#{uuid4()}")
         state.message = waits_for(self._name)
         state.state_details.run_input_keyset = self._keys
@@ -298,6 +294,8 @@ class _Pausing:
 
     async def __aexit__(self, *_: object) -> None:
         signals = self._signals
+        if signals.worker is not None and not await signals.worker.holds():
+            return
         with suppress(PrefectHTTPStatusError, Pause, Abort):
             state = (await signals.client.read_flow_run(signals.root)).state
             paused = state is not None and state.is_paused() and not is_held(state)

@@ -110,16 +110,18 @@ async def answer(
     calls: Calls | None = None,
     watch: Watch | None = None,
     meter: Meter | None = None,
+    permit: Callable[[], Awaitable[None]] | None = None,
 ) -> AgentAnswer:
     """Talks with the agent until its answer is one.
 
     `use` calls a tool that the request offers, `calls` has what an earlier process was told and
     keeps what this one is, and `meter` allows each call, and hears what it took as soon as it is
-    paid, also of a talk that fails. Raises OutputInvalid when the last correction did not help
-    either, with `violations` in the details; BudgetExceeded when a bound of the talk or a budget
-    is reached; MissingKey and ModelFailed from the client.
+    paid, also of a talk that fails. `permit` is awaited before each call of the model. Raises
+    OutputInvalid when the last correction did not help either, with `violations` in the details;
+    BudgetExceeded when a bound of the talk or a budget is reached; MissingKey and ModelFailed from
+    the client.
     """
-    talk = _Talk(request, client, use, calls or Nowhere(), watch or Unwatched(), meter)
+    talk = _Talk(request, client, use, calls or Nowhere(), watch or Unwatched(), meter, permit)
     return await talk.run()
 
 
@@ -132,9 +134,11 @@ class _Talk:
         calls: Calls,
         watch: Watch,
         meter: Meter | None,
+        permit: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self._request, self._client, self._use = request, client, use
         self._calls, self._watch, self._meter = calls, watch, meter
+        self._permit = permit
         self._messages = request.messages()
         self._usage = Usage()
         self._turn = 0
@@ -181,6 +185,8 @@ class _Talk:
         try:
             if self._meter is not None:
                 self._meter.allow()
+            if self._permit is not None:
+                await self._permit()
             chunks = self._watch.chunk if self._watch.streams else None
             reply = await self._client.complete(asking, on_chunk=chunks)
         except BaseException as fault:

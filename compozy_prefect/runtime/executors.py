@@ -43,6 +43,7 @@ class Executors:
             calls=self.calls,
             watch=self.watch,
             meter=self.meter,
+            permit=scope.permit,
         )
         return asked.request.action, answer
 
@@ -93,6 +94,7 @@ class Executors:
             place = at + "/config"
             return dict(templates.render(tool.config, seen, environment, place, scope.spans))
 
+        await scope.permit()
         return await tools.call(
             replace(tool, with_=defaults, env=dict(env)),
             input,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,10 +14,20 @@ from compozy_prefect.runtime.budgets import Budget, Budgets
 from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.services import Services
 
+Permit = Callable[[], Awaitable[None]]
+
+
+async def at_once() -> None:
+    """The permit of an execution that no other process can take away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the steps of one execution share."""
+    """What the steps of one execution share.
+
+    `permit` is awaited before anything that has an effect: it returns while this process has the
+    execution, and not after.
+    """
 
     workflow: WorkflowPlan
     spans: templates.Spans
@@ -25,6 +35,7 @@ class Scope:
     services: Services
     workflows: builtins.Workflows | None = None  # for tools that call workflows
     budgets: Budgets = field(default_factory=Budgets)
+    permit: Permit = at_once
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""

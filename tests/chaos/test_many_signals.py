@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import httpx
+import pytest
 
 import compozy_prefect
 from tests.support.chaos import Chaos, kept_of
@@ -54,10 +55,10 @@ def arrived(chaos: Chaos, id: str) -> list[Any]:
     return [json.loads(one["value"]) for one in found if one["key"].endswith("-response")]
 
 
-def test_none_is_lost_and_none_taken_twice(chaos: Chaos) -> None:
-    print(f"SEED={SEED}")
-    for number in range(RUNS):
-        one_run(chaos, random.Random(SEED + number), kill=SLOW)
+@pytest.mark.parametrize("number", range(RUNS))
+def test_none_is_lost_and_none_taken_twice(chaos: Chaos, number: int) -> None:
+    print(f"SEED={SEED} number {number}")
+    one_run(chaos, random.Random(SEED + number), kill=SLOW)
 
 
 def one_run(chaos: Chaos, chance: random.Random, *, kill: bool) -> None:

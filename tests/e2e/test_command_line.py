@@ -100,6 +100,9 @@ def test_real_client_against_a_model_on_loopback(
     with ModelServer(script) as server:
         copy = _with_model(project, tmp_path / "project", server)
         (copy / ".env").write_text("OPENAI_API_KEY=sk-canary-0123456789abcdef\n")
+        text = (copy / "compozy.yaml").read_text()
+        url = f"api_url: {server.url}"
+        (copy / "compozy.yaml").write_text(text.replace(url, f"{url}\n    top_k: 3"))
         said = compozy("run", copy, "-i", "name=Alice", "--json")
     assert said.code == 0, said.err
     result = said.json
@@ -121,6 +124,7 @@ def test_real_client_against_a_model_on_loopback(
         ]
     )
     assert "sk-canary" not in stored
+    assert stored.count("does not take `top_k`; it is left out") == 1
 
 
 def test_without_a_key(compozy: Compozy) -> None:

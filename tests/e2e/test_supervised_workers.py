@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+import compozy_prefect
+from tests.support.chaos import groups_of
 from tests.support.compozy import Compozy
 from tests.support.effects import Effects
 from tests.support.prefect_server import Api, until
 from tests.support.worker import Worker
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
-LONG = 120.0  # seconds for what takes a death to be found and a process to start
+LONG = 240.0  # seconds for what takes a death to be found and a process to start
 FOUND = 25.0  # seconds within which a death is found, as the documentation promises
 FLOWS = (
     """
@@ -44,6 +46,12 @@ tasks:
     final: true
   - {id: late, tool: effect, with: {step: late}}
 """,
+    """
+id: fails
+tasks:
+  - {id: first, tool: effect, with: {step: first}}
+  - {id: twice, tool: effect, with: {step: twice, fail: 1}, retries: 0}
+""",
 )
 
 
@@ -51,16 +59,24 @@ class Site:
     """A deployed project, a worker, and a supervisor that says what it does."""
 
     def __init__(self, api: Api, compozy: Compozy, root: Path) -> None:
-        self.api, self._compozy, self._root = api, compozy, root
+        self.api, self._compozy, self.root = api, compozy, root
         self._env = compozy.env | {"PREFECT_API_URL": api.url}
         self.worker = self.new_worker()
         self.did: list[dict[str, Any]] = []
         self._supervisors: list[subprocess.Popen[str]] = []
 
-    def new_worker(self, suspend_after: float = 2) -> Worker:
-        env = self._env | {"COMPOZY_SUSPEND_AFTER": str(suspend_after)}
-        self.worker = Worker("compozy", env, self._root / "worker.log")
+    def new_worker(self, suspend_after: float = 2, **more: str) -> Worker:
+        env = self._env | {"COMPOZY_SUSPEND_AFTER": str(suspend_after), **more}
+        self.worker = Worker("compozy", env, self.root / "worker.log")
         return self.worker
+
+    @property
+    def ui(self) -> str:
+        return self.api.url.removesuffix("/api")
+
+    def journal(self, id: str) -> list[bytes]:
+        """What the files of the journal of a run hold."""
+        return [file.read_bytes() for file in groups_of(Path(os.environ["PREFECT_HOME"]), id)]
 
     def supervise(self) -> None:
         process = self._compozy.start("supervise", "--json")
@@ -86,7 +102,7 @@ class Site:
         try:
             return until(look, fits, LONG)
         except BaseException:
-            print((self._root / "worker.log").read_text()[-6000:], self.did)
+            print((self.root / "worker.log").read_text()[-6000:], self.did)
             print(self.api.get(f"/flow_run_states/?flow_run_id={id}"))
             raise
 
@@ -152,6 +168,104 @@ def test_a_run_whose_process_was_killed_under_a_living_worker(site: Site, effect
     site.completed(id)
     assert effects.log == ["one", "two", "two", "three"]
     assert site.actions(id) == ["revived"]
+
+
+def test_a_process_that_was_only_slow_begins_nothing_more(site: Site, effects: Effects) -> None:
+    site.supervise()
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    (slow,) = site.worker.runs()
+    os.kill(slow, signal.SIGSTOP)
+    until(lambda: effects.log.count("two"), lambda count: count == 2, LONG)
+    effects.release()  # both get the answer that they wait for; one is stopped
+    site.completed(id)
+    before = site.journal(id)
+    os.kill(slow, signal.SIGCONT)
+    until(site.worker.runs, lambda pids: not pids, LONG)
+    assert effects.log == ["one", "two", "two", "three"]
+    assert site.actions(id) == ["revived"]
+    assert site.journal(id) == before
+    assert site.api.flow_run(id)["state_name"] == "Completed"
+
+
+def test_a_run_that_is_started_twice_is_run_once(site: Site, effects: Effects) -> None:
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    first = site.worker.runs()
+    # What a worker does that takes a process for dead which is not, and then somebody who retries.
+    for state in ({"type": "CRASHED"}, {"type": "SCHEDULED", "name": "AwaitingRetry"}):
+        site.api.post(f"/flow_runs/{id}/set_state", {"state": state, "force": True})
+    until(site.worker.runs, lambda pids: pids and not set(pids) & set(first), LONG)
+    effects.release()
+    site.completed(id)
+    assert effects.log == ["one", "two", "two", "three"]
+
+
+def test_resume_has_a_worker_take_a_run_that_stands_still(
+    site: Site, compozy: Compozy, effects: Effects
+) -> None:
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    refused = compozy("resume", id)
+    assert (refused.code, refused.out) == (2, "")
+    assert f"execution {id} is running, in a process of a worker" in refused.err
+    site.worker.kill()
+    effects.release()
+    said = compozy("resume", id, "--json")
+    assert said.code == 0, said.err
+    assert said.json == {"execution_id": id, "ui_url": f"{site.ui}/runs/flow-run/{id}"}
+    assert f"execution {id} is scheduled again" in said.err
+    assert "prefect worker start --pool compozy" in said.err or "`compozy` takes it" in said.err
+    again = compozy("resume", id)
+    assert (again.code, "is scheduled already" in again.err) == (0, True), again.err
+    refused = compozy("resume", id, "--offline")
+    assert (refused.code, "COMPOZY_OFFLINE" in refused.err) == (2, True), refused.err
+    site.new_worker()
+    site.completed(id)
+    assert effects.log == ["one", "two", "two", "three"]
+    over = compozy("resume", id)
+    assert (over.code, "is over: it succeeded" in over.err) == (2, True)
+
+
+def test_resume_runs_on_what_failed_and_wakes_what_waits(
+    site: Site, compozy: Compozy, effects: Effects
+) -> None:
+    failing, waiting = site.start("fails"), site.start("waits")
+    site.state(failing, lambda name: name == "Failed")
+    site.state(waiting, lambda name: name == "Suspended")
+    found = compozy_prefect.resume(failing)
+    assert (found.status, found.pool, found.workers) == ("PENDING", "compozy", 1)
+    assert found.to_json() == {
+        "execution_id": failing,
+        "ui_url": f"{site.ui}/runs/flow-run/{failing}",
+    }
+    site.completed(failing)
+    assert sorted(effects.log) == ["before", "first", "twice", "twice"]
+    assert compozy("resume", waiting).code == 0
+    site.state(waiting, lambda name: name not in ("Suspended", "Resuming", "Pending"))
+    assert compozy("signal", waiting, "go", "-d", '{"by": "Ada"}').code == 0
+    site.completed(waiting)
+    assert sorted(effects.log) == ["Ada", "before", "first", "twice", "twice"]
+
+
+def test_a_machine_without_the_results_does_nothing_again(site: Site, effects: Effects) -> None:
+    site.supervise()
+    effects.hold("two")
+    id = site.start("steps")
+    until(lambda: effects.log, lambda log: "two" in log, LONG)
+    until(lambda: site.api.flow_run(id)["labels"], lambda seen: "compozy.kept" in seen)
+    site.worker.kill()
+    effects.release()
+    site.new_worker(PREFECT_LOCAL_STORAGE_PATH=str(site.root / "elsewhere"))
+    site.state(id, lambda name: name == "Failed")
+    assert (
+        "a result storage that this machine does not have"
+        in (site.api.flow_run(id)["state"]["message"])
+    )
+    assert effects.log == ["one", "two"]
 
 
 def test_a_long_wait_frees_the_process_and_a_signal_brings_it_back(

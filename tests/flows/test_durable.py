@@ -24,12 +24,13 @@ from prefect.flow_engine import run_flow_async
 from prefect.states import Pending, Scheduled
 
 from compozy_prefect.compiler.plan import RetryPlan, ToolCall
-from compozy_prefect.flows import engine, execute
+from compozy_prefect.flows import engine, execute, lease
 from compozy_prefect.flows.build import build_flow
 from compozy_prefect.flows.interrupt import SAME_WISH
 from compozy_prefect.flows.run import run, run_sync
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
+from tests.support.chaos import groups_of
 from tests.support.plans import plan, step
 from tests.support.prefect_server import Api, until
 
@@ -72,8 +73,8 @@ def program(prefect_server: Api) -> Iterator[Program]:
 
 def kept_of(execution_id: str) -> dict[str, Any]:
     """What the journal of a run holds, by the path of the step that gave it."""
-    directory = Path(os.environ["PREFECT_HOME"]) / "storage" / execution_id / "@journal"
-    records = [json.loads(file.read_text()) for file in sorted(directory.glob("*"))]
+    files = groups_of(Path(os.environ["PREFECT_HOME"]), execution_id)
+    records = [json.loads(file.read_text()) for file in files]
     for record in records:
         assert record["metadata"]["serializer"]["type"] == "json"
         assert record["metadata"]["serializer"]["object_decoder"] is None
@@ -160,6 +161,7 @@ async def again(of: Any, execution_id: str, services: Services) -> execute.Sessi
             id = UUID(execution_id)
             await client.set_flow_run_state(id, Scheduled(name="Resuming"), force=True)
             await client.set_flow_run_state(id, Pending())
+            session.term = await lease.begin(client, id)
             flow_run = await client.read_flow_run(id)
             flow = build_flow(of, "flow")
             await run_flow_async(flow, flow_run=flow_run, parameters={}, return_type="state")

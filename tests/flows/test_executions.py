@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from compozy_prefect.compiler.plan import Plan
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.executions import KEPT, Executions, Record
 from compozy_prefect.flows.resume import resume
-from compozy_prefect.flows.run import run
+from compozy_prefect.flows.run import run, run_sync
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
 from tests.support.compozy import Compozy
@@ -286,6 +287,20 @@ async def test_unknown_to_the_server(prefect_server: Api) -> None:
     with pytest.raises(UsageError, match="knows no execution"):
         await again(record.id)
     assert executions.holder(record.id) is None
+
+
+def test_what_has_no_lease_cannot_be_resumed(
+    prefect_server: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Executions, "lease", full)
+    result = run_sync(plan(step("one")), "flow", {}, services=Services.create(offline=True))
+    assert result.status == "SUCCESS"
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="was not started by this user"):
+        compozy_prefect.resume(result.execution_id)
 
 
 def begin(executions: Executions, record: Record, of: Plan) -> None:

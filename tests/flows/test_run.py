@@ -453,7 +453,7 @@ class TestFailures:
 
     def test_what_nobody_foresaw_is_a_failure_too(self, prefect_server: Api) -> None:
         class Broken:
-            async def complete(self, request: Any) -> Any:
+            async def complete(self, request: Any, *, on_chunk: Any = None) -> Any:
                 raise KeyError("gone")
 
         of = plan(step("write", agent=AgentCall("writer", "write")))
@@ -507,7 +507,7 @@ class TestSecrets:
 
     def test_keys_reach_nothing_that_is_kept(self, prefect_server: Api, tmp_path: Path) -> None:
         class Leaky:
-            async def complete(self, request: Any) -> Any:
+            async def complete(self, request: Any, *, on_chunk: Any = None) -> Any:
                 from compozy_prefect.errors import ModelFailed
 
                 assert request.api_key is None or request.api_key == TestSecrets.CANARY

@@ -17,13 +17,12 @@ from prefect.states import Cancelling, Crashed, Paused, Pending, Running, Schedu
 from compozy_prefect.flows.supervise import (
     CRASH_STANDS,
     MOST,
-    PATIENCE,
     STARTING,
     Did,
     Supervisor,
 )
 from compozy_prefect.flows.wait import base_key
-from compozy_prefect.flows.worker import BEAT, REVIVED, UNTIL, WAITS, suspended
+from compozy_prefect.flows.worker import BEAT, PATIENCE, REVIVED, UNTIL, WAITS, suspended
 from tests.support.prefect_server import Api
 
 KEYS: dict[str, str] = dict(keyset_from_base_key(base_key("go", 1)).items())

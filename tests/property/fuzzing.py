@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from compozy_prefect.compiler.checks import PASSES
 from compozy_prefect.compiler.checks.project import project_of
@@ -28,7 +28,7 @@ from compozy_prefect.expressions.printer import printed
 from compozy_prefect.language.load import load
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 2.0
+SECONDS = 1.0
 VALID = [
     path.read_text("utf-8")
     for folder in ("tests/cases/valid", "examples/hello-world", "examples/support-ticket")
@@ -39,6 +39,7 @@ WORDS = sorted(set(re.findall(r"[A-Za-z_][\w.-]*", _TEXT)))
 KEYS = sorted(set(re.findall(r"[\w$]+(?=:(?:\s|$))", _TEXT)))
 TEMPLATES = sorted(set(re.findall(r"\{\{.*?\}\}", _TEXT)))
 
+T = TypeVar("T")
 Files = dict[str, bytes]  # of one project, by path
 
 
@@ -52,7 +53,10 @@ def compile_once(directory: Path, files: Files) -> bool:
         if path.parent != directory:
             path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
-    start = time.process_time()
+    return _in_time(lambda: _compiled(directory))
+
+
+def _compiled(directory: Path) -> bool:
     try:
         loaded = load(directory)
     except UsageError:
@@ -63,9 +67,19 @@ def compile_once(directory: Path, files: Files) -> bool:
     is_valid = not has_errors(found)
     if is_valid:
         lower(project)
-    took = time.process_time() - start
-    assert took < SECONDS, f"{took:.1f} s"
     return is_valid
+
+
+def _in_time(call: Callable[[], T]) -> T:
+    """What the call returns. It is slow when it is twice: the machine may have been, once."""
+    for last in (False, True):
+        start = time.process_time()
+        out = call()
+        took = time.process_time() - start
+        if took < SECONDS:
+            break
+        assert not last, f"{took:.1f} s"
+    return out
 
 
 _DATA: dict[str, Any] = {
@@ -89,10 +103,7 @@ def render_once(text: str) -> bool:
     """Whether it is a template or a condition. Raises what should not be raised."""
     is_valid = False
     for parsed in (parse, parse_condition):
-        start = time.process_time()
-        fault = _fault(lambda parsed=parsed: _rendered(parsed(text)))
-        took = time.process_time() - start
-        assert took < SECONDS, f"{took:.1f} s"
+        fault = _in_time(lambda parsed=parsed: _fault(lambda: _rendered(parsed(text))))
         if fault is not None:
             assert fault.code.startswith("CZ4"), fault.code
             assert 0 <= fault.start <= fault.end <= len(text), fault.span

@@ -7,8 +7,9 @@ import sys
 import textwrap
 
 MODULES = (
-    "agents mocks redaction schemas tools llm.client llm.engine llm.faults llm.offline "
-    "llm.patterns llm.providers llm.samples llm.structured"
+    "agents mocks redaction schemas tools llm.capabilities llm.client llm.engine llm.faults "
+    "llm.keys llm.offers llm.offline llm.parameters llm.patterns llm.providers llm.replies "
+    "llm.samples llm.structured llm.wire"
 )
 
 

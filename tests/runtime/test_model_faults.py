@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import subprocess
 import sys
 import textwrap
-import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -257,37 +255,6 @@ def test_a_huge_answer_takes_no_memory(server):
     assert (reasons, done.stderr) == (["TOO_LARGE"] * 3, "")
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(more) * unit < 40 * MEBI
-
-
-@EACH
-@STREAMED
-@pytest.mark.parametrize(
-    "entry",
-    [Fault(401), Fault(429), Fault(500), Broken("invalid"), Broken("drop"), Broken("error")],
-    ids=lambda entry: str(getattr(entry, "status", getattr(entry, "how", ""))),
-)
-async def test_no_fault_tells_the_key(server, provider, streamed, entry, caplog, capfd):
-    """A server that says it again, in an error and in the middle of a stream."""
-    canary = "canary-7f3a9c51d2e84b60"
-    if isinstance(entry, Fault):
-        quoting = f"no {canary}, Bearer {canary}, {json.dumps({'api_key': canary})}"
-        entry = Fault(entry.status, quoting)
-    caplog.set_level(logging.DEBUG)
-    heard: list[str | None] = []
-    error = await refused(
-        server, entry, provider=provider, key=canary, on_chunk=heard.append if streamed else None
-    )
-    written = (
-        *(str(error), repr(error), json.dumps(error.details)),
-        "".join(traceback.format_exception(error)),
-        *(caplog.text, *capfd.readouterr()),
-        *(repr(vars(record)) for record in caplog.records),
-        *(seen.text + seen.path for seen in server.requests),
-    )
-    assert not any(canary in text for text in written)
-    for seen in server.requests:
-        holding = {name for name, value in seen.headers.items() if canary in value}
-        assert holding <= {"authorization", "x-api-key", "x-goog-api-key"}
 
 
 @EACH

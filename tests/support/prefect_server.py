@@ -77,8 +77,11 @@ class Api:
         return {item["key"]: item for item in found if item["key"]}  # without Prefect's own
 
 
-def until(look: Callable[[], _T], fits: Callable[[_T], bool], seconds: float = 30.0) -> _T:
-    """What `look` gives, as soon as it fits; fails when it does not in time."""
+def until(look: Callable[[], _T], fits: Callable[[_T], bool], seconds: float = 90.0) -> _T:
+    """What `look` gives, as soon as it fits; fails when it does not in time.
+
+    The time is that of a machine that does many other things besides.
+    """
     deadline = time.monotonic() + seconds
     while True:
         seen = look()

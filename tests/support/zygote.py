@@ -51,8 +51,14 @@ class Zygote:
         self._process.stdin.close()
         self._process.wait(10)
 
-    def start(self, *arguments: str, cwd: Path, env: dict[str, str] | None = None) -> Command:
-        """`compozy` with these arguments, running."""
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        visits: Path | None = None,
+    ) -> Command:
+        """`compozy` with these arguments, running. `visits` takes the places that it comes to."""
         base = self._folder / f"command-{next(self._numbers)}"
         out, err = Path(f"{base}.out"), Path(f"{base}.err")
         err.touch()
@@ -63,6 +69,7 @@ class Zygote:
             "env": env or {},
             "out": str(out),
             "err": str(err),
+            "visits": str(visits or ""),
         }
         return Command(self, self.ask(request), out, err)
 
@@ -172,10 +179,26 @@ def _command(request: Any) -> None:
         if any(name.startswith("PREFECT_") for name in request["env"]):
             refresh_global_settings_context()
         importlib.reload(faults)
+        if request["visits"]:
+            _note_visits(Path(request["visits"]))
         sys.argv = ["compozy", *request["arguments"]]
         cli.entry()
     finally:
         os._exit(99)
+
+
+def _note_visits(file: Path) -> None:
+    """Writes down the places of `faults` that the command comes to, a line for each visit."""
+    from compozy_prefect import faults
+
+    go_on = faults.point
+
+    async def point(name: str, subject: str = "") -> None:
+        with file.open("a") as lines:
+            lines.write(f"{name}\n")
+        await go_on(name, subject)
+
+    faults.point = point
 
 
 if __name__ == "__main__":

@@ -178,10 +178,8 @@ class LiteLLMClient:
         key = (model.provider, model.model, name)
         if key not in self._warned:
             self._warned.add(key)
-            self._warn(
-                f"model {model.provider}/{model.model} does not take `{name}`"
-                f"{'' if name != 'temperature' else f' {model.params[name]}'}; it is left out"
-            )
+            who = f"model {model.provider}/{model.model}"
+            self._warn(f"{who} does not take `{name}`; it is left out")
 
 
 class _Told:

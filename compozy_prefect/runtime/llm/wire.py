@@ -3,13 +3,12 @@
 litellm's own clients read an answer of any size, follow redirects with the key in a header of the
 provider's own, and send a request again by themselves when the connection broke. This transport
 stands under litellm (`client=`) and does none of that, and it keeps what the server said: litellm
-loses the status, the headers or the words of some refusals. Imported with litellm, by `engine.py`.
+loses the status, the headers or the words of some refusals.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import json
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -65,7 +64,8 @@ class Exchange:
 
     async def close(self) -> None:
         for stream in self._streams:
-            with suppress(httpx.TransportError):
+            # What has become of the call is known by now, and no matter of its connection.
+            with suppress(Exception):
                 await stream.aclose()
 
     def answered(self, response: httpx.Response, stream: _Bounded) -> None:
@@ -191,7 +191,7 @@ class _Bounded(httpx.AsyncByteStream):
                 yield chunk
             return
         if coding not in ("gzip", "deflate"):
-            raise WireFault(Fault("INVALID_RESPONSE", f"its answer is packed as {coding[:40]}"))
+            raise WireFault(Fault("INVALID_RESPONSE", "its answer is packed in a way of its own"))
         unpack = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it is
         try:
             async for chunk in self._chunks():
@@ -313,12 +313,3 @@ async def _until_the_end(
     finally:
         _lines.pop(loop, None)
         await lines.close()
-
-
-@atexit.register
-def _close() -> None:
-    """Those of loops that still run in some thread when the process ends."""
-    for loop, lines in list(_lines.items()):
-        if loop.is_running():
-            with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(lines.close(), loop).result(1)
