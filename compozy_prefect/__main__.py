@@ -2,4 +2,5 @@
 
 from compozy_prefect.cli import entry
 
-entry()
+if __name__ == "__main__":  # workers of Dask import it too
+    entry()

@@ -7,17 +7,21 @@ the session then is two servers, the later of which takes the environment of the
 from __future__ import annotations
 
 from tests.support.chaos import chaos
+from tests.support.cluster import dask_cluster
 from tests.support.compozy import compozy
 from tests.support.effects import effects
 from tests.support.model_server import model_server
 from tests.support.prefect_server import postgres, postgres_server, prefect_server
+from tests.support.started import start
 
 __all__ = [
     "chaos",
     "compozy",
+    "dask_cluster",
     "effects",
     "model_server",
     "postgres",
     "postgres_server",
     "prefect_server",
+    "start",
 ]

@@ -48,7 +48,7 @@ def test_the_tests_are_tests(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples" / "support-ticket", tmp_path, dirs_exist_ok=True)
     file = tmp_path / "workflows" / "triage.test.yaml"
     file.write_text(blocks("yaml")[2])
-    (case,) = (case for case in load(tmp_path).cases if case.workflow == "triage")
+    (case,) = (case for case in load(tmp_path).cases if case.file == "workflows/triage.test.yaml")
     assert case.tasks[1].state == "not run"
 
 

@@ -19,7 +19,10 @@ import compozy_prefect
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(compozy_prefect.__file__).parent
 HELLO = ROOT / "examples" / "hello-world"
-HEAVY = ("prefect", "litellm", "mcp", "fastapi", "redis", "sqlalchemy", "httpx", "openai")
+HEAVY = (
+    *("prefect", "litellm", "mcp", "fastapi", "redis", "sqlalchemy", "httpx", "openai"),
+    "tree_sitter",  # for projects with code in them
+)
 COMMANDS = {
     "validate": ["validate", str(HELLO)],
     "validate as JSON": ["validate", str(HELLO), "--format", "json"],
@@ -132,12 +135,16 @@ AUDIT = """
 """
 UNTRUSTED = """
 name: untrusted
+runtime: {entrypoint: tools.ts}
 workflows: [{source: ../outside.yaml}, {source: flow.yaml}, {source: /etc/hostname}]
 models: [{provider: openai, model: gpt-4o, api_key: "{{ .env.KEY }}", api_url: "http://192.0.2.1"}]
 agents:
   - {id: w, instructions: "{{ now }}", actions: [{id: x, prompt: hi}]}
 tools:
   - {id: t, type: javascript, execute: "require('child_process').execSync('touch /tmp/pwned')"}
+  - {id: u, type: javascript, execute: ../outside.ts}
+  - {id: v, type: javascript, execute: inside.ts}
+  - {id: w}
   - {id: h, type: http, config: {base_url: "http://192.0.2.1"}}
 schemas: [{id: s, $ref: "http://192.0.2.1/schema.json", type: [string, "null"]}]
 tasks:
@@ -160,6 +167,8 @@ def test_reading_a_project_touches_nothing_but_its_files(
         (project / "compozy.yaml").write_text(UNTRUSTED, "utf-8")
         (project / "flow.yaml").write_text("id: flow\ntasks: [{id: a, with: {}}]\n", "utf-8")
         (project / ".env").write_text("KEY=value\n", "utf-8")
+        for name in ("project/tools.ts", "project/inside.ts", "outside.ts"):
+            (tmp_path / name).write_text("import fs from 'fs'; fs.rmSync('/')", "utf-8")
         (tmp_path / "outside.yaml").write_text("id: out\ntasks: [{id: a, with: {}}]\n", "utf-8")
     done = _run(AUDIT, command, str(project))
     code, events = json.loads(done.stderr.splitlines()[-1])

@@ -105,7 +105,7 @@ for _name, (_target, _help) in _COMMANDS.items():
     _GROUPS.get(_group, app).command(f"compozy_prefect.cli.{_target}", name=_command, help=_help)
 
 # What flags of settings begin with; `config diagnostics --verbose` lists them.
-_OF_SETTINGS = ("--llm-", "--max-", "--tool-execution-")
+_OF_SETTINGS = ("--llm-", "--max-", "--task-runner", "--tool-execution-")
 
 # Left to `main`, which says so and has the exit code.
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False

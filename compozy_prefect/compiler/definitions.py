@@ -14,6 +14,7 @@ from compozy_prefect.compiler.plan import (
     MemoryPlan,
     RoutePlan,
     RouterPlan,
+    RunnerPlan,
     RuntimePlan,
     SchedulePlan,
 )
@@ -113,6 +114,15 @@ def runtime_plan(runtime: Runtime | None, config: Config) -> RuntimePlan:
         timeout=timeout,
         memory_limit=runtime.memory_limit or 0,
         native_tools=plain(runtime.native_tools),
+    )
+
+
+def runner_plan(config: Config) -> RunnerPlan:
+    """What the file and flags say: a deployed run has an environment of its own."""
+    return RunnerPlan(
+        type=config.fixed("tasks.runner.type") or "",
+        address=config.fixed("tasks.runner.address") or "",
+        workers=config.fixed("tasks.runner.workers") or 0,
     )
 
 

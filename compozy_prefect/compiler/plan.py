@@ -468,6 +468,18 @@ class RuntimePlan:
 
 
 @dataclass(frozen=True)
+class RunnerPlan:
+    """Where the steps of fan-outs run, as far as the files and flags say it.
+
+    Empty, or 0, is what the environment of a run decides.
+    """
+
+    type: str = ""
+    address: str = ""
+    workers: int = 0
+
+
+@dataclass(frozen=True)
 class ProjectPlan:
     name: str
     version: str = ""
@@ -475,6 +487,7 @@ class ProjectPlan:
     runtime: RuntimePlan = RuntimePlan()
     budget: BudgetPlan | None = None  # of each run
     knowledge: Json = None
+    runner: RunnerPlan = RunnerPlan()
 
 
 @dataclass(frozen=True)

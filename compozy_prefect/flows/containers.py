@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
@@ -65,8 +65,8 @@ async def _contents(walk: Walk, instance: Instance, opened: Opened) -> Made:
     if step.collection is not None:
         return await _collection(walk, inside, instance, opened)
     children = [child for child in step.steps if not child.role]
-    units = _units(inside, step, children, [child.id for child in children])
-    states, first = await _fan(walk, instance, units)
+    row = Row(inside, children, [child.id for child in children])
+    states, first = await _fan(walk, inside, instance, opened, [row])
     return _gathered(inside, instance, {state.id: state for state in states}, first)
 
 
@@ -77,25 +77,53 @@ def _forget(walk: Walk, path: str) -> None:
             del walk.run.states[known]
 
 
+class Row(NamedTuple):
+    """Steps of a fan-out that see the same: those of a parallel, or those for one item.
+
+    `walk` is the one that they run in, `ids` are their rendered ids, and `variables` what the item
+    brings, None in a parallel.
+    """
+
+    walk: Walk
+    steps: Sequence[StepPlan]
+    ids: Sequence[str]
+    variables: Mapping[str, Json] | None = None
+
+
+def in_item(inside: Walk, opened: Opened, variables: Mapping[str, Json]) -> Walk:
+    """The walk through the steps of one item of a collection."""
+    context = inside.scope.context.inside(opened.given, variables, opened.env, opened.given)
+    return replace(inside, scope=replace(inside.scope, context=context))
+
+
+def fan_out(inside: Walk, instance: Instance, rows: Sequence[Row], limit: int) -> FanOut:
+    """The rows as a fan-out, `limit` steps at a time."""
+    step = instance.step
+    assert step.fan is not None
+    sequential = step.collection is not None and step.collection.sequential
+    units: list[Unit] = []
+    for row in rows:
+        units += _units(row.walk, step, row.steps, row.ids, first=len(units))
+    if sequential:
+        units = [replace(unit, run=_noted(inside, unit)) for unit in units]
+    return FanOut(units, step.fan.strategy, name=instance.id, limit=limit, sequential=sequential)
+
+
 async def _fan(
-    walk: Walk, instance: Instance, units: list[Unit]
+    walk: Walk, inside: Walk, instance: Instance, opened: Opened, rows: Sequence[Row]
 ) -> tuple[list[TaskState], TaskState | None]:
-    """How the units ended, and the one of them that ended first."""
+    """How the steps ended, and the one of them that ended first."""
     step, journal = instance.step, walk.runner.journal
     assert step.fan is not None
     await faults.point("fan.begun", instance.where)
-    work = FanOut(
-        units,
-        step.fan.strategy,
-        name=instance.id,
-        limit=step.fan.max_workers,
-        sequential=step.collection is not None and step.collection.sequential,
-    )
+    work = fan_out(inside, instance, rows, step.fan.max_workers)
     if walk.apart:
         states = await work.run(mapped=False)
     else:
+        place = walk.run.place
+        elsewhere = await place(walk, inside, instance, opened, rows) if place else None
         async with walk.run.progress(walk.runner.flow_run, instance.id, work.done):
-            states = await work.run(mapped=True)
+            states = await work.run(mapped=True, elsewhere=elsewhere)
     first = work.first
     if step.fan.strategy == "wait_first" and first is not None:
         known = journal.get(f"{instance.where}@first") if instance.passed else None
@@ -107,7 +135,11 @@ async def _fan(
 
 
 def _units(
-    inside: Walk, container: StepPlan, children: list[StepPlan], ids: list[str], first: int = 0
+    inside: Walk,
+    container: StepPlan,
+    children: Sequence[StepPlan],
+    ids: Sequence[str],
+    first: int = 0,
 ) -> list[Unit]:
     """The steps of a fan-out, each of which waits for those that it reads (§3.3).
 
@@ -165,25 +197,18 @@ async def _collection(walk: Walk, inside: Walk, instance: Instance, opened: Open
     of_item = [child for child in step.steps if not child.role]
     order = [child.id for child in of_item]
     taken: set[str] = set()
-    units: list[Unit] = []
-    ids: list[list[str]] = []
+    rows: list[Row] = []
     for item in given.items:
-        context = inside.scope.context.inside(
-            opened.given, item.variables, opened.env, opened.given
-        )
-        of = replace(inside, scope=replace(inside.scope, context=context))
-        row = [_id(child, item, of.scope, taken) for child in of_item]
-        ids.append(row)
-        units += _units(of, step, of_item, row, first=len(units))
-    if step.collection.sequential:
-        units = [replace(unit, run=_noted(inside, unit)) for unit in units]
-    states, first_ended = await _fan(walk, instance, units)
+        of = in_item(inside, opened, item.variables)
+        ids = [_id(child, item, of.scope, taken) for child in of_item]
+        rows.append(Row(of, of_item, ids, item.variables))
+    states, first_ended = await _fan(walk, inside, instance, opened, rows)
     by_id = {state.id: state for state in states}
     for state in states:
         inside.scope.context.record(state)
     outputs: list[Any] = []
-    for row in ids:
-        shown = [views.of_child(by_id[id]) if id in by_id else None for id in row]
+    for row in rows:
+        shown = [views.of_child(by_id[id]) if id in by_id else None for id in row.ids]
         outputs.append(shown[0] if step.collection.single else dict(zip(order, shown, strict=True)))
     raw = views.of_items(outputs, by_id, step.fan.strategy, given.skipped)
     return _made(inside, instance, by_id, raw, first_ended)

@@ -31,7 +31,7 @@ from prefect.client.schemas.objects import (
     TaskRun,
     TaskRunResult,
 )
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogHandler
@@ -361,6 +361,11 @@ def one_write_at_a_time(client: PrefectClient) -> None:
     busy machine, the slowest took a minute; like this it took 7 s, and all of them 41 s, not 71.
     """
     client._client._transport = _OneWrite(client._client._transport)
+
+
+def leave_task() -> None:
+    """What is told from here on belongs to the flow run, not to the task run that calls this."""
+    TaskRunContext.__var__.set(None)  # type: ignore[arg-type]
 
 
 async def events_sent() -> None:

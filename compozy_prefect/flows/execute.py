@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, PrefectHTTPStatusError
 from prefect.logging import get_run_logger
@@ -35,21 +35,24 @@ from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
 from compozy_prefect.flows import artifacts, engine, lease
 from compozy_prefect.flows.activity import Activity
+from compozy_prefect.flows.batches import collected
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
-from compozy_prefect.flows.engine import Cancellation, stop_retrying
+from compozy_prefect.flows.cluster import Cluster
+from compozy_prefect.flows.engine import stop_retrying
 from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.limits import SharedLimits
 from compozy_prefect.flows.nested import Nested
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
+from compozy_prefect.flows.runners import THREADS, runner_of
 from compozy_prefect.flows.session import SESSION, Session
 from compozy_prefect.flows.signals import Sender
 from compozy_prefect.flows.steps import StepRunner
-from compozy_prefect.flows.wait import Signals, is_held
-from compozy_prefect.flows.walk import Run, Walk
-from compozy_prefect.flows.watch import looked_after
+from compozy_prefect.flows.wait import Signals
+from compozy_prefect.flows.walk import Placer, Run, Walk
+from compozy_prefect.flows.watch import look_at, looked_after
 from compozy_prefect.flows.worker import LOST, WorkerProcess
 from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
@@ -117,7 +120,7 @@ async def execute(
     if not types.single(workflow.input_schema):
         declared = {item.name for item in types.parameters(workflow.input_schema)}
         given |= {k: v for k, v in flow_run.parameters.items() if k not in declared}
-    async with worker or nullcontext():
+    async with worker or nullcontext(), _with_cluster(session):
         if worker is not None:
             session.term = worker.term
         journal = Journal(flow_context.result_store, flow_run.id, session.term, session.permit)
@@ -125,7 +128,7 @@ async def execute(
             plan, workflow, client, flow_run, journal, given, session, activity, pace, worker
         )
         drawing = asyncio.ensure_future(execution.draw())
-        look = partial(_look, session.cancellation, execution.gate, worker)
+        look = partial(look_at, session.cancellation, execution.gate, worker)
         with looked_after(client, flow_run.id, look):
             finished = await session.cancellation.guard(execution.run())
         if session.cancellation.reason == LOST:
@@ -143,6 +146,16 @@ async def execute(
     if is_alone:
         await pace.told()  # this process may end with the flow run
     return _state(outcome)
+
+
+@asynccontextmanager
+async def _with_cluster(session: Session) -> AsyncIterator[None]:
+    """Closes the cluster of the run in the end, if it came to have one."""
+    try:
+        yield
+    finally:
+        if session.cluster is not None:
+            await session.cluster.close()
 
 
 def _open() -> asyncio.Event:
@@ -291,6 +304,7 @@ class _Execution:
         await journal.load(step.id for step in self.workflow.steps)
         if self.worker is not None:
             self.worker.keeps(journal)
+        await collected(self.client, journal)
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -307,10 +321,26 @@ class _Execution:
             send=Sender(self.plan, self.flow_run.id, self.session.start, journal),
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
+            place=self._placer(scope.services),
             states=self.states,
             taken=self.session.taken,
         )
         return Walk(run, scope, runner(self.flow_run.id))
+
+    def _placer(self, services: Services) -> Placer | None:
+        """What sends fan-outs to a cluster, if the run has one."""
+        try:
+            wanted = runner_of(self.plan, services.env)
+        except UsageError as fault:
+            raise RunError(str(fault), code="RUNNER_UNAVAILABLE", retryable=False) from None
+        if wanted.type == THREADS:
+            return None
+        from compozy_prefect.flows.dispatch import Dispatcher
+
+        called = "another workflow calls this one" if self.session.depth else ""
+        dispatcher = Dispatcher(self.plan, Cluster(wanted), self.session.term, called)
+        self.session.cluster = dispatcher.cluster
+        return dispatcher
 
     def _failed(self) -> Failure | None:
         """The first failure of a step at the top: it decides, handled or not (language.md §2.3)."""
@@ -402,18 +432,3 @@ def _state(outcome: Outcome) -> Json | State[Any]:
         return Cancelled(message=failure.message)
     error = WorkflowFailed(failure.message, code=failure.code, details=failure.details)
     return Failed(message=failure.message, data=error)
-
-
-async def _look(
-    cancellation: Cancellation, gate: asyncio.Event, worker: WorkerProcess | None, flow_run: FlowRun
-) -> None:
-    """Does what somebody asked the server for: to cancel the run, to hold it, or to go on."""
-    state = flow_run.state
-    if cancellation.reason is not None:
-        return
-    if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-        cancellation.request("cancelled on request")
-    elif is_held(state) or (worker and not await worker.look(flow_run)):
-        gate.clear()
-    else:
-        gate.set()

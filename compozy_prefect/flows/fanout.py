@@ -3,15 +3,19 @@
 The outermost fan-out of a flow is mapped: each batch of steps is a mapped task run, whose function
 hands the steps to the event loop of the flow and waits for them. A fan-out inside another one runs
 in the batch that it stands in, since a batch that waited for further ones could wait for ever.
+
+Batches may also run in other processes (`flows.dispatch`), where each is a fan-out like this one.
+What decides a strategy decides it in any of its batches, so that none has to ask the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +25,9 @@ from prefect.states import Cancelled
 from compozy_prefect.runtime.outcome import TaskState
 
 BATCH = 500  # steps of a mapped task run
+
+# The clock of the machine may be set back, in which what ended first is to stay the first.
+_STARTED = time.time() - time.monotonic()
 
 _FIRST_FAILURE = {"fail_fast"}
 _FIRST_SUCCESS = {"race", "wait_any"}
@@ -38,8 +45,33 @@ class Unit:
     needs: tuple[int, ...] = ()
 
 
+# Told of a unit by its position: how it ended, and when, in seconds since 1970.
+Ended = Callable[[int, TaskState, float], None]
+
+
+class Elsewhere(Protocol):
+    """Runs some units of a fan-out in other processes."""
+
+    @property
+    def units(self) -> Collection[int]:
+        """Their positions."""
+        ...
+
+    async def run(self, ended: Ended) -> None:
+        """Tells how each has ended; of some it may not know after a `stop`."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Has the others end what has not ended."""
+        ...
+
+
 class FanOut:
-    """The run of some units. `name` is shown, `limit` 0 for all at a time."""
+    """The run of some units. `name` is shown, `limit` 0 for all at a time.
+
+    `ended` has when each did that has ended, by its position, in seconds since 1970; `stopped` says
+    why the others were not needed, if so.
+    """
 
     def __init__(
         self, units: Sequence[Unit], strategy: str, *, name: str, limit: int, sequential: bool
@@ -49,27 +81,29 @@ class FanOut:
         self._name = name
         self._slots = asyncio.Semaphore(1 if sequential else limit or max(len(units), 1))
         self._states: list[TaskState | None] = [None] * len(units)
-        self._ended = [asyncio.Event() for _ in units]
+        self._over = [asyncio.Event() for _ in units]
         self._news: asyncio.Queue[int] = asyncio.Queue()
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._stop: str | None = None
-        self.first: TaskState | None = None  # the unit that ended before all others
+        self._elsewhere: Elsewhere | None = None
+        self.stopped: str | None = None
+        self.ended: dict[int, float] = {}
 
-    async def run(self, *, mapped: bool) -> list[TaskState]:
+    @property
+    def first(self) -> TaskState | None:
+        """How the unit ended that did before all others."""
+        return self._states[min(self.ended, key=self.ended.__getitem__)] if self.ended else None
+
+    async def run(self, *, mapped: bool, elsewhere: Elsewhere | None = None) -> list[TaskState]:
         """The states of all units, in their order; of those not needed any more, too."""
         if not self._units:
             return []
-        size = len(self._units) if any(unit.needs for unit in self._units) else BATCH
-        batches = [
-            range(at, min(at + size, len(self._units))) for at in range(0, len(self._units), size)
-        ]
-        work = self._map(batches) if mapped else self._inline(batches)
+        work = self._shared(elsewhere) if elsewhere else self._map() if mapped else self._inline()
         body = asyncio.ensure_future(work)
         try:
             await self._decided(body)
             await body
         except asyncio.CancelledError as stop:
-            self._end(str(stop) or "cancelled")
+            self.end(str(stop) or "cancelled")
             await asyncio.wait([body])
             raise
         return [state for state in self._states if state is not None]
@@ -89,24 +123,48 @@ class FanOut:
                 return  # the body failed, and says why
             state = self._states[news.result()]
             assert state is not None
+            if self.stopped is not None:
+                return  # it was ended from outside
             if state.ok and self._strategy in _FIRST_SUCCESS:
-                return self._end(f"lost the race to `{state.id}`")
+                return self.end(f"lost the race to `{state.id}`")
             if not state.ok and self._strategy in _FIRST_FAILURE:
-                return self._end(f"`{state.id}` failed")
+                return self.end(f"`{state.id}` failed")
             if self._strategy == "wait_first":
-                return self._end(f"`{state.id}` ended first")
+                return self.end(f"`{state.id}` ended first")
 
-    def _end(self, reason: str) -> None:
-        self._stop = reason
+    def end(self, reason: str) -> None:
+        """Cancels what has not ended; the first reason counts."""
+        self.stopped = reason = self.stopped or reason
         for task in list(self._running.values()):
             task.cancel(reason)
+        if self._elsewhere is not None:
+            self._elsewhere.stop(reason)
 
-    async def _inline(self, batches: list[range]) -> None:
-        await asyncio.gather(*(self._batch(batch) for batch in batches))
+    async def _inline(self) -> None:
+        await self._batch(range(len(self._units)))
 
-    async def _map(self, batches: list[range]) -> None:
+    async def _shared(self, elsewhere: Elsewhere) -> None:
+        """Runs here what does not run elsewhere."""
+        self._elsewhere = elsewhere
+        here = [index for index in range(len(self._units)) if index not in elsewhere.units]
+        near = asyncio.ensure_future(self._batch(here))
+        try:
+            await elsewhere.run(self._note)
+        except Exception:
+            self.end("the others failed")
+            raise
+        finally:
+            await near
+        for index in elsewhere.units:
+            if self._states[index] is None:
+                state = self._units[index].skip(self.stopped or "cancelled")
+                self._note(index, state, _STARTED + time.monotonic())
+
+    async def _map(self) -> None:
         loop = asyncio.get_running_loop()
-
+        count = len(self._units)
+        size = count if any(unit.needs for unit in self._units) else BATCH
+        batches = [range(at, min(at + size, count)) for at in range(0, count, size)]
         named = {self._title(batch, len(batches)): batch for batch in batches}
 
         def run(title: str) -> Any:
@@ -114,7 +172,7 @@ class FanOut:
             try:
                 waiting.result()
             except FutureCancelled:
-                return Cancelled(message=self._stop or "cancelled")
+                return Cancelled(message=self.stopped or "cancelled")
             return None
 
         task = Task(
@@ -136,7 +194,7 @@ class FanOut:
         steps = "" if count == 1 else f" {batch.start}-{batch.stop - 1}"
         return f"{self._name}: steps{steps}"
 
-    async def _batch(self, batch: range) -> None:
+    async def _batch(self, batch: Sequence[int]) -> None:
         tasks = [asyncio.create_task(self._one(index)) for index in batch]
         await asyncio.gather(*tasks)
 
@@ -147,18 +205,22 @@ class FanOut:
         self._running[index] = task
         try:
             for needed in unit.needs:
-                await self._ended[needed].wait()
+                await self._over[needed].wait()
             async with self._slots:
-                state = unit.skip(self._stop) if self._stop is not None else await unit.run()
+                stop = self.stopped
+                state = unit.skip(stop) if stop is not None else await unit.run()
         except asyncio.CancelledError:
-            if self._stop is None:
+            if self.stopped is None:
                 raise
-            state = unit.skip(self._stop)
+            state = unit.skip(self.stopped)
         finally:
             self._running.pop(index, None)
+        self._note(index, state, _STARTED + time.monotonic())
+
+    def _note(self, index: int, state: TaskState, when: float) -> None:
         self._states[index] = state
-        self.first = self.first or state
-        self._ended[index].set()
+        self.ended[index] = when
+        self._over[index].set()
         self._news.put_nowait(index)
 
 

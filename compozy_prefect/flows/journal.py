@@ -13,12 +13,15 @@ What a step gave stands under its path. How one failed stands under `path@end`, 
 run went on in spite of it: then `path@passed` says so, of the step or of a container around it. A
 resumed run takes the same way again there, and runs nothing. A step that failed the run has no such
 mark, and runs again.
+
+Each batch of steps on a worker (`flows.batches`) writes a journal of its own, under a name that no
+other one has.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from uuid import UUID
 
 from prefect.results import ResultStore
@@ -30,6 +33,7 @@ from compozy_prefect.flows import lease
 from compozy_prefect.runtime.scope import at_once
 
 _FINISHED = "@finished"  # the run came to its end, and failed
+OF_FLOW = "@journal"  # what the flow itself writes
 _BEFORE = "@before"  # how many groups of each earlier term count, by its number
 
 
@@ -42,14 +46,19 @@ class Journal:
         root: UUID,
         term: int = lease.FIRST,
         permit: Callable[[], Awaitable[None]] = at_once,
+        name: str = OF_FLOW,
     ) -> None:
-        """`term` is that of this process; `permit` returns while it lasts, and not after."""
+        """`term` is that of this process; `permit` returns while it lasts, and not after.
+
+        `name` is that of the journal among those of the execution `root`.
+        """
         # The store of a flow drops the metadata, without which nothing can be read again, and
         # remembers what it has written, which `_kept` does.
-        self._store = store.model_copy(
+        self.store = store.model_copy(
             update={"metadata_storage": None, "cache_result_in_memory": False}
         )
-        self._root, self._term, self._permit = root, term, permit
+        self.root, self._name = root, name
+        self._term, self._permit = term, permit
         self.groups = 0  # that were read or written
         self._kept: dict[str, Json] = {}
         self._next = 1
@@ -64,7 +73,7 @@ class Journal:
         `top`, their ids, is passed over then, not even one that had a handler, and waits begin
         anew. Raises RunError when a group cannot be read, or another process writes this term.
         """
-        if await self._store.aexists(self._key(self._term, 1)):
+        if await self.exists():
             raise _not_ours()
         found: dict[int, list[dict[str, Json]]] = {}
         counting: dict[str, int] = {}
@@ -87,18 +96,44 @@ class Journal:
                     self.note(where, None)
             self.note(_FINISHED, False)
 
-    async def _groups(self, term: int, most: int | None) -> list[dict[str, Json]]:
-        """The groups of a term: so many as a later one has found, and `most` says."""
+    async def read(self, most: int | None = None) -> None:
+        """Reads what another process has written, as far as it has not been read.
+
+        `most` are the groups that count. Raises RunError when one cannot be read.
+        """
+        groups = await self._groups(self._term, most, self.groups)
+        self.groups += len(groups)
+        for group in groups:
+            self._kept |= group
+
+    async def exists(self) -> bool:
+        """Whether anything was written in this term."""
+        return bool(await self.store.aexists(self._key(self._term, 1)))
+
+    def notes(self) -> dict[str, Json]:
+        """What there is by the path of a step, without what is about the journal itself."""
+        return {where: value for where, value in self._kept.items() if where[:1] != "@"}
+
+    def adopt(self, notes: Mapping[str, Json]) -> None:
+        """Takes over what another journal of the execution holds, where this one says nothing."""
+        self._kept = {**notes, **self._kept}
+
+    async def _groups(self, term: int, most: int | None, after: int = 0) -> list[dict[str, Json]]:
+        """The groups of a term: so many as a later one has found, and `most` says.
+
+        The first `after` are left out.
+        """
         found: list[dict[str, Json]] = []
-        while most is None or len(found) < most:
-            key = self._key(term, len(found) + 1)
-            if most is None and not await self._store.aexists(key):
+        while most is None or after + len(found) < most:
+            number = after + len(found) + 1
+            key = self._key(term, number)
+            if most is None and not await self.store.aexists(key):
                 break
             try:
-                found.append((await self._store.aread(key)).result)
+                found.append((await self.store.aread(key)).result)
             except ValueError as fault:
-                next_key = self._key(term, len(found) + 2)
-                if most is not None or await self._store.aexists(next_key):
+                next_key = self._key(term, number + 1)
+                if most is not None or await self.store.aexists(next_key):
                     raise _not_read(fault) from None
                 break  # the process died while it wrote: nobody relied on it
         return found
@@ -150,7 +185,7 @@ class Journal:
             try:
                 await faults.point("journal.writing")
                 await self._permit()
-                await self._store.awrite(group, self._key(self._term, self._next))
+                await self.store.awrite(group, self._key(self._term, self._next))
                 # Late, the next one may have read without it: then it does not count.
                 await self._permit()
                 await faults.point("journal.written")
@@ -164,7 +199,7 @@ class Journal:
         self._writer = None
 
     def _key(self, term: int, number: int) -> str:
-        place = f"{self._root}/@journal"
+        place = f"{self.root}/{self._name}"
         # The groups of the first term stand where those of all terms once did.
         return f"{place}/{number:06}" if term == lease.FIRST else f"{place}/@{term}/{number:06}"
 

@@ -19,6 +19,7 @@ from compozy_prefect.compiler.compile import CompiledProject, compile_project
 from compozy_prefect.compiler.plan import StepPlan, WorkflowPlan
 from compozy_prefect.errors import CompozyError, UsageError
 from compozy_prefect.flows.executions import Executions, Origin, Record
+from compozy_prefect.flows.runners import runner_of
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services, asks_a_provider, warm
@@ -66,6 +67,7 @@ def run(
     given = dict(input or {})
     replays = cassette is not None and cassette.replays
     refuse(plan, given, env, offline=offline or replays, mocks=answers)
+    runner_of(project.plan, env)
     services = connect(plan, env, offline=offline, mocks=answers, cassette=cassette, notify=notify)
 
     from compozy_prefect.flows.run import run_sync
@@ -121,6 +123,7 @@ def resume(
     offline = offline or record.offline
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
+    runner_of(plan, env)
     tape = cassette(None, record.cassette, loose=record.loose)
     services = connect(workflow, env, offline=offline, mocks=answers, cassette=tape, notify=notify)
 

@@ -22,14 +22,18 @@ _PATIENCE = 15.0  # seconds for an answer
 class Pace:
     """The events of one execution, in their order. Nobody waits for a server that is gone.
 
-    `sent` waits until those told so far have left the process, and `ask` for an answer.
+    `sent` waits until those told so far have left the process, and `ask` for an answer; `burst` are
+    the events between two questions.
     """
 
     def __init__(
-        self, sent: Callable[[], Awaitable[None]], ask: Callable[[], Awaitable[object]]
+        self,
+        sent: Callable[[], Awaitable[None]],
+        ask: Callable[[], Awaitable[object]],
+        burst: int = BURST,
     ) -> None:
         self._sent, self._ask = sent, ask
-        self._left = BURST
+        self._burst = self._left = burst
         self._held: deque[tuple[Context, Callable[[], None]]] = deque()
         self._telling: asyncio.Task[None] | None = None
         self._is_answered = True
@@ -52,7 +56,7 @@ class Pace:
     async def _tell(self) -> None:
         while not self._left:
             await self._answer()
-            self._left = BURST
+            self._left = self._burst
             while self._held and self._left:
                 context, event = self._held.popleft()
                 self._left -= 1

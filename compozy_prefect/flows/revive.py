@@ -123,6 +123,8 @@ async def _is_silent(client: PrefectClient, run: FlowRun, tell: Callable[[str], 
 async def _released(client: PrefectClient, run: FlowRun) -> str:
     """Lets a run go on that somebody holds. Raises UsageError when a process just runs it."""
     state = (await client.read_flow_run(run.id)).state
+    if state is not None and state.is_final():
+        raise UsageError(f"execution {run.id} has just ended: {state.name}")
     if not is_held(state):
         more = f", and waits for the signal `{signal}`" if (signal := awaited(state)) else ""
         raise UsageError(f"execution {run.id} is running, in a process of a worker{more}")

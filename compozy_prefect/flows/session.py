@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from compozy_prefect.flows import lease
+from compozy_prefect.flows.cluster import Cluster
 from compozy_prefect.flows.engine import Cancellation
 from compozy_prefect.flows.observer import Observer
 from compozy_prefect.flows.pace import Pace
@@ -26,6 +27,7 @@ class Session:
     this process took over a run that another one had begun. `pace` is that at which the server
     hears of the run, also after its end; the flow run sets it where it is not given. `term` is the
     term in which this process has the run (`flows.lease`), and `permit` returns while it lasts.
+    `cluster` runs its fan-outs, and is closed at its end.
 
     A workflow that another one calls (`flows.nested`) begins with the step `first`, stands `depth`
     calls deep, spends of the `budgets` of the run, and begins no step while one of the `gates`
@@ -41,6 +43,7 @@ class Session:
     outcome: Outcome | None = None
     start: Start | None = None
     pace: Pace | None = None
+    cluster: Cluster | None = None
     claimed: datetime | None = None
     term: int = lease.FIRST
     permit: Permit = at_once

@@ -18,8 +18,9 @@ from compozy_prefect.compiler.plan import Json, StepPlan, Transition
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.attempts import Instance, canceled
-from compozy_prefect.flows.containers import container
+from compozy_prefect.flows.containers import Row, container
 from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, evaluated
+from compozy_prefect.flows.fanout import Elsewhere
 from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
@@ -58,6 +59,14 @@ class Waiter(Protocol):
     async def __call__(self, walk: Walk, instance: Instance, opened: Opened) -> Json: ...
 
 
+class Placer(Protocol):
+    """Decides what of a fan-out runs in other processes; see `flows.dispatch`."""
+
+    async def __call__(
+        self, walk: Walk, inside: Walk, instance: Instance, opened: Opened, rows: Sequence[Row]
+    ) -> Elsewhere | None: ...
+
+
 @dataclass
 class Run:
     """What all lists of steps of one execution share.
@@ -76,6 +85,7 @@ class Run:
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
     gates: tuple[asyncio.Event, ...]
     progress: Progress
+    place: Placer | None = None
     states: dict[str, TaskState | None] = field(default_factory=dict)
     taken: set[Taken] = field(default_factory=set)
     visits: dict[str, int] = field(default_factory=dict)

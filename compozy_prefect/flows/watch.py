@@ -13,8 +13,12 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectHTTPStatusError
+
+from compozy_prefect.flows import engine
+from compozy_prefect.flows.wait import is_held
+from compozy_prefect.flows.worker import WorkerProcess
 
 WATCH_EVERY = 1.0  # seconds between two looks, and before the first: a short run is over by then
 _PAGE = 200  # flow runs of one answer of the server, the most that it gives
@@ -27,7 +31,7 @@ class _Watch:
 
     def __init__(self, client: PrefectClient) -> None:
         self._ask = client.read_flow_runs
-        self.looks: dict[UUID, Look] = {}
+        self.looks: dict[UUID, list[Look]] = {}
         self._watching = asyncio.ensure_future(self._watch())
 
     def close(self) -> None:
@@ -44,8 +48,7 @@ class _Watch:
         for start in range(0, len(ids), _PAGE):
             wanted = FlowRunFilterId(any_=ids[start : start + _PAGE])
             for flow_run in await self._ask(flow_run_filter=FlowRunFilter(id=wanted)):
-                look = self.looks.get(flow_run.id)
-                if look is not None:  # it may be over by now
+                for look in list(self.looks.get(flow_run.id, ())):  # it may be over by now
                     await look(flow_run)
 
 
@@ -58,11 +61,31 @@ def looked_after(client: PrefectClient, id: UUID, look: Look) -> Iterator[None]:
     watch = _WATCHES.get(client)
     if watch is None:
         watch = _WATCHES[client] = _Watch(client)
-    watch.looks[id] = look
+    watch.looks.setdefault(id, []).append(look)
     try:
         yield
     finally:
-        del watch.looks[id]
+        watch.looks[id].remove(look)
+        if not watch.looks[id]:
+            del watch.looks[id]
         if not watch.looks:
             del _WATCHES[client]
             watch.close()
+
+
+async def look_at(
+    cancellation: engine.Cancellation,
+    gate: asyncio.Event,
+    worker: WorkerProcess | None,
+    flow_run: FlowRun,
+) -> None:
+    """Does what somebody asked the server for: to cancel the run, to hold it, or to go on."""
+    state = flow_run.state
+    if cancellation.reason is not None:
+        return
+    if state and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+        cancellation.request("cancelled on request")
+    elif is_held(state) or (worker and not await worker.look(flow_run)):
+        gate.clear()
+    else:
+        gate.set()

@@ -104,6 +104,17 @@ EFFECTS: dict[str, Effect] = {
         ("TOOL_EXECUTION_TIMEOUT",),
         "--tool-execution-timeout",
     ),
+    "tasks.runner.type": Effect(
+        "where the steps of fan-outs run", ("COMPOZY_TASK_RUNNER",), "--task-runner"
+    ),
+    "tasks.runner.address": Effect(
+        "the cluster that they run on", ("COMPOZY_TASK_RUNNER_ADDRESS",), "--task-runner-address"
+    ),
+    "tasks.runner.workers": Effect(
+        "the processes of one that is started for the run",
+        ("COMPOZY_TASK_RUNNER_WORKERS",),
+        "--task-runner-workers",
+    ),
 }
 FLAGS: dict[str, str] = {effect.flag: key for key, effect in EFFECTS.items() if effect.flag}
 _VARIABLES = frozenset(name for effect in EFFECTS.values() for name in effect.variables)
@@ -171,6 +182,15 @@ class Config:
         if known is None:
             known = self._known[key] = self._resolved(key)
         return known
+
+    def fixed(self, key: str) -> Any:
+        """What a flag or else the project file says, whatever the environment does; None without.
+
+        That is what a plan may hold of a setting that each run works out anew.
+        """
+        for value, _ in (*self._from_flag(key, declaration(key)), *self._from_file(key)):
+            return value
+        return None
 
     def faults(self, keys: Iterable[str] | None = None) -> Iterator[Diagnostic]:
         """What is wrong with values from outside of the files; those in them are checked there.

@@ -162,16 +162,27 @@ def _workflows(
             yield document
 
 
+def within(root: Path, path: str) -> str | None:
+    """The real path of one that counts from `root`; None for one that leads out of it.
+
+    Whether there is such a file is not said.
+    """
+    inside = os.path.realpath(root)
+    try:
+        real = os.path.realpath(os.path.join(inside, path))
+    except (OSError, ValueError):  # a NUL character
+        return None
+    return real if real == inside or real.startswith(inside.rstrip(os.sep) + os.sep) else None
+
+
 def _locate(root: Path, source: str) -> tuple[str | None, str]:
     """The real path of a file inside `root`; or None and what is wrong with it."""
     if not source.strip():
         return None, "the path of the workflow file is empty"
     if "\0" in source:
         return None, "a path cannot hold a NUL character"
-    inside = os.path.realpath(root)
-    path = os.path.join(inside, source)
-    real = os.path.realpath(path)
-    if real != inside and not real.startswith(inside.rstrip(os.sep) + os.sep):
+    real = within(root, source)
+    if real is None:
         return None, f'"{source}" leads outside the project directory'
     if source.endswith(TESTS):
         return None, f'"{source}" holds tests, and no workflow'
@@ -180,7 +191,7 @@ def _locate(root: Path, source: str) -> tuple[str | None, str]:
             return None, f'"{source}" is a directory'
         os.stat(real)
     except FileNotFoundError:
-        if os.path.islink(path):
+        if os.path.islink(os.path.join(root, source)):
             return None, f'"{source}" is a symbolic link to a file that does not exist'
         return None, f'there is no file "{source}"'
     except OSError as failure:

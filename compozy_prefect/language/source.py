@@ -49,11 +49,15 @@ def read(path: Path, name: str, *, any_root: bool = False) -> Parsed:
     A file that cannot be opened is the caller's to explain: `OSError` passes through. What is
     no regular file counts as such (`OSError` too), so that a pipe or a device is never read.
     """
+    return parse(contents(path, MAX_BYTES), name, any_root=any_root)
+
+
+def contents(path: Path, most: int) -> bytes:
+    """The bytes of a regular file, one more than `most` of them if there are so many."""
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError("it is not a regular file")
-        raw = stream.read(MAX_BYTES + 1)
-    return parse(raw, name, any_root=any_root)
+        return stream.read(most + 1)
 
 
 def parse(text: str | bytes, name: str, *, any_root: bool = False) -> Parsed:

@@ -32,7 +32,7 @@ class Performed:
     def to_json(self) -> dict[str, Json]:
         out = {"input": self.input, "output": self.output}
         if self.usage is not None:
-            out["usage"] = self.usage.to_json() | {"calls": self.usage.calls}
+            out["usage"] = self.usage.kept()
         return out
 
     @classmethod

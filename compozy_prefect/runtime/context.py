@@ -8,11 +8,12 @@ not changed are shared between them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from compozy_prefect.compiler.plan import AgentPlan, Json, Plan, StepPlan, ToolPlan, WorkflowPlan
 from compozy_prefect.runtime.outcome import RUNNING, Failure, TaskState
+from compozy_prefect.runtime.wire import from_wire, to_wire
 
 Context = dict[str, Any]
 
@@ -107,6 +108,48 @@ class RunContext:
         made.brought = {**self.brought, **brought}
         made.input = made.with_ = given
         made.under = under or {}
+        return made
+
+    def to_json(self, tasks: Collection[str] | None = None) -> dict[str, Json]:
+        """All that templates see here, for `from_json` in another process.
+
+        `tasks` are the ids of those that are read there; without it, any may be.
+        """
+        run = self._run
+        seen = {id: task for id, task in self.tasks().items() if task is not None}
+        if tasks is not None:
+            seen = {id: task for id, task in seen.items() if id in tasks}
+        return {
+            "execution_id": run.execution_id,
+            "run_input": run.input,
+            "blocks": run.blocks,
+            "completed": run.completed,
+            "failed": sorted(run.failed),
+            "tasks": to_wire(seen),
+            "env": self.env,
+            "seconds": time.monotonic() - self._started,
+            "brought": self.brought,
+            "input": self.input,
+            "with": self.with_,
+            "under": self.under,
+        }
+
+    @classmethod
+    def from_json(cls, plan: Plan, workflow: WorkflowPlan, data: Mapping[str, Json]) -> RunContext:
+        started = time.monotonic() - data["seconds"]
+        made = cls(
+            plan,
+            workflow,
+            data["execution_id"],
+            data["run_input"],
+            data["env"],
+            started,
+            data["blocks"],
+        )
+        made._run.completed, made._run.failed = data["completed"], set(data["failed"])
+        made._own = from_wire(data["tasks"])
+        made.brought, made.under = data["brought"], data["under"]
+        made.input, made.with_ = data["input"], data["with"]
         return made
 
     def record(self, state: TaskState, alias: str = "") -> None:

@@ -84,6 +84,11 @@ class _Answers:
         # One lock a list: calls come from the threads of a mapped task as well as from one loop.
         self._lock = threading.Lock()
 
+    @property
+    def count(self) -> bool:
+        """Whether what they answer depends on the calls before."""
+        return len(self._in_turn) > 1
+
     def next(self, given: Mapping[str, Json]) -> Answer | None:
         for entry in self.entries:
             if entry.matches(given):
@@ -152,6 +157,15 @@ class Mocks:
     def has_tool(self, tool: str) -> bool:
         return tool in self._tools
 
+    def counted(self) -> set[str]:
+        """The agents and tools whose answers come call by call, as `agents.x` and `tools.x`."""
+        agents = {
+            f"agents.{id}"
+            for id, actions in self._agents.items()
+            if any(answers.count for answers in actions.values())
+        }
+        return agents | {f"tools.{id}" for id, answers in self._tools.items() if answers.count}
+
     def for_agent(self, agent: str, action: str, given: Mapping[str, Json]) -> Answer | None:
         """The next answer of the action, None when the mocks do not name it.
 
@@ -206,7 +220,7 @@ class MockedClient:
 
     def __init__(self, mocks: Mocks, fallback: ModelClient | None = None) -> None:
         self._mocks = mocks
-        self._fallback = fallback
+        self.fallback = fallback
 
     async def complete(
         self, request: ModelRequest, *, on_chunk: Listener | None = None
@@ -218,13 +232,13 @@ class MockedClient:
         """
         found = self._mocks.for_agent(request.agent, request.action, request.input)
         if found is None:
-            if self._fallback is None:
+            if self.fallback is None:
                 raise ModelFailed(
                     f"action `{request.action}` of agent `{request.agent}` is not mocked, "
                     "and there is nothing else to ask",
                     retryable=False,
                 )
-            return await self._fallback.complete(request, on_chunk=on_chunk)
+            return await self.fallback.complete(request, on_chunk=on_chunk)
         if found.delay:
             await asyncio.sleep(found.delay)
         if found.error is not None:

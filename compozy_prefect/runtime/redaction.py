@@ -72,14 +72,14 @@ class Redactor:
     Values shorter than six characters are ignored.
     """
 
-    __slots__ = ("_pattern",)
+    __slots__ = ("_pattern", "secrets")
 
     def __init__(self, secrets: Iterable[str | None]) -> None:
+        stripped = dict.fromkeys((secret or "").strip() for secret in secrets)
+        self.secrets = tuple(value for value in stripped if len(value) >= _SHORTEST)
         forms: set[str] = set()
-        for secret in secrets:
-            value = (secret or "").strip()
-            if len(value) >= _SHORTEST:
-                forms |= {value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1]}
+        for value in self.secrets:
+            forms |= {value, quote(value, safe=""), json.dumps(value)[1:-1], repr(value)[1:-1]}
         # The longest first, so that a key which begins with another key goes as a whole.
         ordered = sorted(forms, key=lambda form: (-len(form), form))
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None

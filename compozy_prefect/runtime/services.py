@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compozy_prefect.compiler.plan import MemoryPlan, StepPlan, WorkflowPlan
+from compozy_prefect.compiler.plan import Json, MemoryPlan, StepPlan, WorkflowPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import ModelClient
@@ -75,6 +75,24 @@ class Services:
         if cassette is None:
             return cls(client, mocks, offline, environ)
         return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
+
+    def to_json(self) -> dict[str, Json] | None:
+        """What `from_json` makes the same services from in another process, with the environment.
+
+        None for those with a client, a cassette or a clock of their own, which live here.
+        """
+        client = self.client.fallback if isinstance(self.client, MockedClient) else self.client
+        if self.cassette is not None or self.now is not _now:
+            return None
+        if type(client) is not type(_client(self.offline, None)):
+            return None
+        mocks = None if self.mocks is None else self.mocks.data
+        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json], shared: Shared | None = None) -> Services:
+        mocks = None if data["mocks"] is None else Mocks.from_mapping(data["mocks"])
+        return cls.create(offline=data["offline"], mocks=mocks, env=data["env"], shared=shared)
 
     @classmethod
     def from_environment(

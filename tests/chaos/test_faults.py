@@ -135,7 +135,7 @@ def _every() -> list[Any]:
 
 def test_every_place_is_met() -> None:
     met = {one.partition("@")[0].partition("#")[0] for one in MET}
-    assert met == set(POINTS) - {"talk.called"}  # see test_talks.py
+    assert met == set(POINTS) - {"talk.called"}  # see test_killed_talks.py
 
 
 @pytest.mark.parametrize(("place", "name"), MET.items())

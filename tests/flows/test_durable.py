@@ -93,7 +93,7 @@ class TestResults:
         calls: list[str] = []
 
         class Counting:
-            async def complete(self, request: Any) -> Any:
+            async def complete(self, request: Any, *, on_chunk: Any = None) -> Any:
                 from compozy_prefect.runtime.llm.client import ModelAnswer, Usage
 
                 calls.append(request.step)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import json
 import os
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,68 +30,9 @@ from tests.support.compozy import Compozy
 from tests.support.effects import Effects
 from tests.support.plans import plan, step
 from tests.support.prefect_server import Api, until
+from tests.support.started import Started, nothing_is_open, project, rows
 
-OPEN = ("RUNNING", "PENDING", "SCHEDULED", "PAUSED")
 Killed = Callable[[], str]
-
-
-class Started:
-    """A `compozy run` or `resume` in a process of its own."""
-
-    def __init__(self, compozy: Compozy, *arguments: str) -> None:
-        self.process: subprocess.Popen[str] = compozy.start(*arguments, "--json")
-        assert self.process.stderr is not None
-        self.id = ""
-        for line in self.process.stderr:
-            if line.startswith("run "):
-                self.id = line.split()[1]
-                return
-        pytest.fail(f"it did not start: {self.process.communicate()}")
-
-    def kill(self) -> str:
-        self.process.kill()
-        self.process.communicate()
-        return self.id
-
-    def ended(self) -> Any:
-        out, err = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, err
-        return json.loads(out)
-
-
-@pytest.fixture
-def start(compozy: Compozy) -> Iterator[Callable[..., Started]]:
-    begun: list[Started] = []
-
-    def start(*arguments: str) -> Started:
-        begun.append(Started(compozy, *arguments))
-        return begun[-1]
-
-    yield start
-    for one in begun:
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            one.kill()
-
-
-def project(folder: Path, effects: Effects, tasks: str) -> None:
-    text = f"name: demo\ntools: [{effects.tool}]\n{tasks}"
-    (folder / "compozy.yaml").write_text(text, "utf-8")
-
-
-def rows(server: Api, id: str) -> list[Any]:
-    """The task runs of an execution and of its branches."""
-    inner = server.post("/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [id]}}})
-    ids = [id, *(one["id"] for one in inner)]
-    found = server.post("/task_runs/filter", {"flow_runs": {"id": {"any_": ids}}, "limit": 200})
-    return list(found)
-
-
-def nothing_is_open(server: Api, id: str) -> list[Any]:
-    return until(
-        lambda: rows(server, id),
-        lambda found: bool(found) and not [r for r in found if r["state_type"] in OPEN],
-    )
-
 
 COLLECTION = """
 tasks:

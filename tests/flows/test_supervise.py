@@ -7,13 +7,18 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.input.run_input import keyset_from_base_key
-from prefect.states import Cancelling, Crashed, Paused, Pending, Running, Scheduled
+from prefect.results import ResultRecordMetadata
+from prefect.serializers import JSONSerializer
+from prefect.states import Cancelling, Completed, Crashed, Paused, Pending, Running, Scheduled
 
+from compozy_prefect.flows import lease, rows
+from compozy_prefect.flows.revive import revive
 from compozy_prefect.flows.supervise import (
     CRASH_STANDS,
     MOST,
@@ -90,6 +95,24 @@ def test_a_silent_run_is_scheduled_again_by_one_of_two(scene: Any) -> None:
         assert both[0].silent >= PATIENCE
         assert world.state(id)["name"] == "Resuming"
         assert world.api.flow_run(id)["labels"][REVIVED] == 1
+        # A process that has it all the same, and is only slow, has lost it.
+        assert await rows.value(world.client, UUID(id), lease.key(2)) == lease.CLOSED
+
+    scene(story)
+
+
+def test_one_that_ended_meanwhile_is_not_scheduled(scene: Any) -> None:
+    async def story(world: World) -> None:
+        id = world.run()
+        await world.put(id, Pending(), Running())
+        run = await world.client.read_flow_run(UUID(id))
+        over: State[Any] = Completed()
+        over.data = ResultRecordMetadata(
+            storage_key="x", expiration=None, serializer=JSONSerializer(), prefect_version="3"
+        )
+        await world.put(id, over)
+        assert not await revive(world.client, run, "silent")
+        assert world.state(id)["type"] == "COMPLETED"
 
     scene(story)
 

@@ -38,7 +38,10 @@ def ended(case: dict[str, Any], folder: Path) -> RunResult:
 
 @pytest.mark.parametrize("case", _cases())
 def test_case(case: dict[str, Any], tmp_path: Path, prefect_server: Api) -> None:
-    result = ended(case, tmp_path)
+    check(case, ended(case, tmp_path))
+
+
+def check(case: dict[str, Any], result: RunResult) -> None:
     said = result.error and result.error.message
     assert result.status == case.get("status", "SUCCESS"), said
     if case.get("output") is not None:

@@ -150,7 +150,7 @@ def sources(directory: Path) -> list[Source]:
     return [
         Source(directory.stem, file.relative_to(root).as_posix(), file.read_text("utf-8"))
         for file in files
-        if file.name != "mocks.yaml"
+        if file.name != "mocks.yaml" and not file.name.endswith(".test.yaml")
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from compozy_prefect.runtime.llm.client import ToolCall, ToolOffer
+from compozy_prefect.runtime.llm.client import ToolCall, ToolOffer, Usage
 from compozy_prefect.runtime.llm.providers import LiteLLMClient
 from tests.support.asking import CLOCK, FORMATS, MODELS, SCHEMA, WEATHER, ask, request
 from tests.support.model_server import Broken, Call, Fault, ModelServer, Reply
@@ -333,3 +333,10 @@ async def test_the_mock_provider_tells_what_it_says(server):
     got = await LiteLLMClient().complete(asked, on_chunk=heard)
     assert "".join(heard) == got.text
     assert [len(text) for text in heard] == [200, 200, 70]
+
+
+def test_usage_is_kept_and_told():
+    usage = Usage(10, 5, 0.25, 1, 4, 2)
+    assert Usage.from_json(json.loads(json.dumps(usage.kept()))) == usage
+    assert usage.to_json() == {"prompt_tokens": 10, "completion_tokens": 5, "cost_usd": 0.25}
+    assert usage + usage == Usage(20, 10, 0.5, 2, 8, 4)

@@ -54,9 +54,9 @@ class Effects:
         self._held = set()
         self._free.set()
 
-    def until(self, *steps: str) -> None:
+    def until(self, *steps: str, seconds: float = 30.0) -> None:
         """Returns when these steps have called."""
-        until(lambda: Counter(self.log), lambda seen: not Counter(steps) - seen)
+        until(lambda: Counter(self.log), lambda seen: not Counter(steps) - seen, seconds)
 
     def close(self) -> None:
         self.release()

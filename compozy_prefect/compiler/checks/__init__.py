@@ -23,6 +23,7 @@ from compozy_prefect.compiler.checks.order import order
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.routes import routes
 from compozy_prefect.compiler.checks.schemas import schemas
+from compozy_prefect.compiler.checks.scripts import scripts
 from compozy_prefect.compiler.checks.secrets import secrets
 from compozy_prefect.compiler.checks.servers import servers
 from compozy_prefect.compiler.checks.service import service
@@ -57,6 +58,7 @@ PASSES: tuple[Pass, ...] = (
     starts,
     knowledge,
     tools,
+    scripts,
     service,
     settings,
     unused,

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from compozy_prefect.compiler.checks.nouns import is_template, nouns
 from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.scripts import is_export
 from compozy_prefect.compiler.checks.servers import address
 from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language.discovery import within
 from compozy_prefect.language.models.model import Model, Parameters
 from compozy_prefect.language.models.project import Monitoring, Runtime
 from compozy_prefect.language.models.tool import Tool
@@ -45,7 +46,7 @@ def service(project: Project) -> Iterator[Diagnostic]:
 
 
 def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
-    """§1.2. The file is looked at, and not into: nothing of the project is read as code."""
+    """§1.2. Whether it is there; `scripts` looks into it."""
     given = (runtime.entrypoint or "").strip()
     if not given or is_template(given):
         return
@@ -54,14 +55,13 @@ def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
         hint = "write the path of a `.ts` or `.js` file, such as `./tools.ts`"
         yield error("CZ325", f"the entrypoint `{given}` is no TypeScript or JavaScript", span, hint)
         return
-    root = os.path.realpath(project.loaded.root)
-    path = os.path.realpath(os.path.join(root, given))
-    if os.path.commonpath([root, path]) != root:
+    path = within(project.loaded.root, given)
+    if path is None:
         hint = "it is a path from the project's directory, and does not leave it"
         yield error("CZ325", f"the entrypoint `{given}` is outside of the project", span, hint)
     elif not Path(path).is_file():
         # Without it nothing is lost as long as no tool is one of its exports.
-        wanted = next((tool.id for tool in nouns(project, Tool) if _is_export(tool)), None)
+        wanted = next((tool.id for tool in nouns(project, Tool) if is_export(tool)), None)
         say = warning if wanted is None else error
         there = "is a directory" if Path(path).is_dir() else "does not exist"
         yield say(
@@ -72,10 +72,6 @@ def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
             if wanted is None
             else f"the tool `{wanted}` is an export of it; make the file, or correct the path",
         )
-
-
-def _is_export(tool: Tool) -> bool:
-    return tool.type is None and "type" not in tool.node.entries and not tool.execute
 
 
 def _permissions(runtime: Runtime) -> Iterator[Diagnostic]:

@@ -48,6 +48,8 @@ def settings(project: Project) -> Iterator[Diagnostic]:
             yield from _ordered(loaded.config, *pair, may_equal=pair in _AT_MOST)
     if "server" in given:
         yield from _key_of_admin(loaded.config)
+    if "tasks" in given:
+        yield from _runner(loaded.config)
 
 
 def _ordered(config: Config, low: str, high: str, *, may_equal: bool) -> Iterator[Diagnostic]:
@@ -73,6 +75,24 @@ def _key_of_admin(config: Config) -> Iterator[Diagnostic]:
             span = config.setting("server.auth.admin_key").origin.span
             message = f"`server.auth.admin_key` has less than {_SHORTEST_KEY} characters"
             yield error("CZ325", message, span or enabled.origin.span)
+
+
+def _runner(config: Config) -> Iterator[Diagnostic]:
+    """A cluster is of the kind that the address says; the environment may choose another one."""
+    kind, address = config.setting("tasks.runner.type"), config.setting("tasks.runner.address")
+    span = address.origin.span or kind.origin.span
+    if span is None or not address.value:
+        return
+    is_ray = address.value == "auto" or address.value.startswith("ray://")
+    if kind.value == "dask" and is_ray:
+        message = f"`{address.value}` is the address of a Ray cluster, and the runner is Dask"
+        yield error("CZ325", message, span, "such as `tcp://scheduler:8786`")
+    elif kind.value == "ray" and "://" in address.value and not is_ray:
+        message = f"`{address.value}` is the address of a Dask cluster, and the runner is Ray"
+        yield error("CZ325", message, span, "such as `ray://head:10001`")
+    elif config["tasks.runner.workers"]:
+        message = "`tasks.runner.workers` does nothing beside an `address`: the cluster has its own"
+        yield warning("CZ325", message, span)
 
 
 def inert(project: Project) -> Iterator[Diagnostic]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
 from compozy_prefect.compiler.checks.project import Project
+from compozy_prefect.compiler.checks.scripts import PATH
 from compozy_prefect.compiler.checks.servers import address
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language.models.tool import Tool
@@ -26,7 +27,6 @@ REFUSED = frozenset(
 """Variables that would change what a process loads."""
 
 _VARIABLE = re.compile(r"[A-Z0-9_]+")
-_FILE = re.compile(r"\.{0,2}/?[\w./-]+\.[jt]s")
 
 
 def tools(project: Project) -> Iterator[Diagnostic]:
@@ -99,7 +99,7 @@ def _command(tool: Tool) -> Iterator[Diagnostic]:
 def _without_type(tool: Tool) -> Iterator[Diagnostic]:
     """A path was the way to name a file of its own, before there were types (§6.1)."""
     text = tool.execute or ""
-    if not _FILE.fullmatch(text.strip()):
+    if not PATH.fullmatch(text.strip()):
         yield warning(
             "CZ324",
             f"{called(tool, 'tool')} has no `type`, and its `execute` is not run",

@@ -4,7 +4,7 @@ A section is declared like a noun, and `config` finds the value of each of its f
 the project file, the environment, or the default that stands here.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from compozy_prefect.language.models.base import Noun, Seconds, Size, field
 from compozy_prefect.language.models.services import (
@@ -172,6 +172,26 @@ class TaskChunks(Noun):
     max_chunks: int = field(100, "Events at most.", ge=0)
 
 
+class TaskRunner(Noun):
+    """Where the steps of fan-outs run: in the process of the flow, or on a cluster.
+
+    The original has no such thing.
+    """
+
+    called = "`tasks.runner`"
+
+    type: Literal["threads", "dask", "ray"] = field("threads", "What runs the steps of fan-outs.")
+    address: str = field(
+        "",
+        "Of a cluster that runs; without it one is started on this machine, for the run.",
+        pattern=r"[a-z]+://[^\s/]+|auto|[\w.-]+:\d+",
+        hint="such as `tcp://scheduler:8786` or `ray://head:10001`",
+    )
+    workers: int = field(
+        0, "Processes of a cluster that is started here; 0 for one a core.", ge=0, le=1024
+    )
+
+
 class TaskSettings(Noun):
     """How tasks are run. A list under `tasks` is the tasks of a workflow instead."""
 
@@ -180,6 +200,7 @@ class TaskSettings(Noun):
     retry: TaskRetry | None = field(None, "What they try again.")
     wait: TaskWait | None = field(None, "What they wait for.")
     stream: TaskChunks | None = field(None, "What is streamed.")
+    runner: TaskRunner | None = field(None, "Where the steps of fan-outs run.")
 
 
 class KnowledgeSettings(Noun):

@@ -101,11 +101,17 @@ def _known(litellm: Any, provider: str, model: str, window: int) -> Capabilities
         schema,
         # Left out of a row is not known rather than no.
         tools=info.get("supports_function_calling") is not False,
-        json_mode=unknown.json_mode,
+        json_mode=unknown.json_mode and _takes_formats(litellm, provider, model),
         context_window=window or info.get("max_input_tokens") or info.get("max_tokens"),
         max_output=info.get("max_output_tokens"),
         images=bool(info.get("supports_vision")),
     )
+
+
+def _takes_formats(litellm: Any, provider: str, model: str) -> bool:
+    """Whether litellm sends `response_format` to the model: it refuses to for some old ones."""
+    taken = litellm.get_supported_openai_params(model=model, custom_llm_provider=PREFIXES[provider])
+    return taken is None or "response_format" in taken
 
 
 def _info(litellm: Any, provider: str, model: str) -> Mapping[str, Any]:

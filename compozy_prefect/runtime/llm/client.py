@@ -123,9 +123,17 @@ class Usage:
             "cost_usd": self.cost_usd,
         }
 
+    def kept(self) -> dict[str, Any]:
+        """All of it, as a run keeps it to go on after a crash."""
+        return self.to_json() | {
+            "calls": self.calls,
+            "cached_tokens": self.cached_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Usage:
-        """The usage that `to_json` wrote; the other numbers are read too if somebody kept them."""
+        """The usage that `kept` or `to_json` wrote."""
         return cls(
             data.get("prompt_tokens", 0),
             data.get("completion_tokens", 0),
