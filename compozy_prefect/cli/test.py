@@ -66,6 +66,8 @@ def run_tests(
         raise UsageError(f"--jobs is {jobs}; it must be 1 or more")
     if cov_min is not None and not 0 <= cov_min <= 100:
         raise UsageError(f"--cov-min is {cov_min:g}; it must be between 0 and 100")
+    if junit is not None and not junit.absolute().parent.is_dir():
+        raise UsageError(f"--junit is {junit}; there is no such directory")
 
     from compozy_prefect.testing.load import load
 

@@ -66,7 +66,6 @@ from compozy_prefect.runtime.outcome import (
     SUCCESS,
     Failure,
     Outcome,
-    Taken,
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor
@@ -182,7 +181,6 @@ class _Execution:
     blocks: dict[str, Json] = field(default_factory=dict, init=False)
     started: float = field(default_factory=time.monotonic, init=False)
     states: dict[str, TaskState | None] = field(default_factory=dict, init=False)
-    taken: set[Taken] = field(default_factory=set, init=False)
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
 
@@ -244,8 +242,7 @@ class _Execution:
         return self._ended(CANCELED, Failure(reason, CANCELED_CODE))
 
     def _ended(self, status: str, failure: Failure | None) -> Outcome:
-        tasks, taken = by_key(self.states), frozenset(self.taken)
-        return Outcome(status, self.input, None, failure, tasks, taken)
+        return Outcome(status, self.input, None, failure, by_key(self.states))
 
     async def _load_blocks(self) -> list[str]:
         """Loads the blocks that templates read; the secrets in them."""
@@ -326,7 +323,7 @@ class _Execution:
             progress=partial(artifacts.progress, self.client),
             place=self._placer(scope.services),
             states=self.states,
-            taken=self.taken,
+            taken=self.session.taken,
         )
         return Walk(run, scope, runner(self.flow_run.id))
 

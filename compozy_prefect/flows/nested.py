@@ -62,6 +62,7 @@ class Nested:
             depth=self.session.depth + 1,
             gates=(*self.session.gates, self.gate),
             budgets=self.session.budgets,
+            taken=self.session.taken,
             permit=self.session.permit,
         )
         parent = await tracking_task_run(self.client, self.flow_run, workflow_id, key)

@@ -63,7 +63,7 @@ SERVER_LOST = "SERVER_UNAVAILABLE"  # code of a run whose server went away
 class RunResult:
     """How a run ended; `to_json` is the object that `compozy run --json` prints (design.md).
 
-    `taken` are the ways that it took at the steps of the plan.
+    `taken` are the ways that it took at the steps of the plan, with the workflows it has started.
     """
 
     execution_id: str
@@ -116,12 +116,14 @@ async def run(
     origin: Origin = NOWHERE,
     key: str = "",
     is_test: bool = False,
+    taken: set[Taken] | None = None,
 ) -> RunResult:
     """Runs the workflow as a Prefect flow in this process.
 
     `origin` is where the environment comes from, for `resume`. Of all runs with the same `key`
     there is one: AlreadyBegun is raised when it is there. `is_test`: the run is one of many, is
-    not listed and not resumed, and whoever runs them all calls `hand_over` at the end.
+    not listed and not resumed, and whoever runs them all calls `hand_over` at the end. `taken` gets
+    the ways that it takes.
 
     A workflow that fails gives a result, no exception, and so does one whose server went away.
     Raises InputInvalid before anything starts when the input breaks the workflow's schema,
@@ -168,6 +170,7 @@ async def run(
         return Opened(flow, flow_run, checked)
 
     session = Session(services, observer, cancellation or Cancellation())
+    session.taken = session.taken if taken is None else taken
     return await carry(plan, workflow_id, create, session, origin, is_test=is_test)
 
 
@@ -182,7 +185,9 @@ async def carry(
 ) -> RunResult:
     """Runs the flow run that `open` gives to its end, whoever began it."""
     services = session.services
-    begin = partial(run, plan, services=services, origin=origin, is_test=is_test)
+    begin = partial(
+        run, plan, services=services, origin=origin, is_test=is_test, taken=session.taken
+    )
     listeners = Listeners(begin, services)
     session.start = listeners.start
     watched = Watched(session.observer)
@@ -214,8 +219,7 @@ async def carry(
             outcome = Outcome(FAILED, opened.input, None, Failure(str(lost), SERVER_LOST))
             if session.outcome is not None:
                 # The tasks have run, but nobody will find that in Prefect.
-                before = session.outcome
-                session.outcome = replace(outcome, tasks=before.tasks, taken=before.taken)
+                session.outcome = replace(outcome, tasks=session.outcome.tasks)
         finally:
             SESSION.reset(token)
         outcome = session.outcome or outcome
@@ -234,7 +238,7 @@ async def carry(
         usage=outcome.usage,
         duration_seconds=time.monotonic() - started,
         ui_url=ui_url(opened.flow_run),
-        taken=outcome.taken,
+        taken=frozenset(session.taken),
     )
     watched.tell("run_finished", result)
     return result

@@ -14,7 +14,7 @@ from compozy_prefect.flows.observer import Observer
 from compozy_prefect.flows.pace import Pace
 from compozy_prefect.flows.signals import Start
 from compozy_prefect.runtime.budgets import Budgets
-from compozy_prefect.runtime.outcome import Outcome
+from compozy_prefect.runtime.outcome import Outcome, Taken
 from compozy_prefect.runtime.scope import Permit, at_once
 from compozy_prefect.runtime.services import Services
 
@@ -31,7 +31,8 @@ class Session:
 
     A workflow that another one calls (`flows.nested`) begins with the step `first`, stands `depth`
     calls deep, spends of the `budgets` of the run, and begins no step while one of the `gates`
-    around it is not set.
+    around it is not set. `taken` are the ways that the steps take, also of workflows that it calls
+    and of those that its signals start.
 
     A run that a worker started has no session, and configures itself from the environment.
     """
@@ -50,6 +51,7 @@ class Session:
     depth: int = 0
     gates: tuple[asyncio.Event, ...] = ()
     budgets: Budgets | None = None
+    taken: set[Taken] = field(default_factory=set)
 
 
 SESSION: ContextVar[Session | None] = ContextVar("compozy_session", default=None)

@@ -72,8 +72,8 @@ class Run:
     """What all lists of steps of one execution share.
 
     `states` holds how the steps ended by their path, in the order in which they began, and
-    `instances` what they were at their last visit; `taken` are the ways of all visits. No step
-    begins while one of `gates` is not set.
+    `instances` what they were at their last visit; `taken` are the ways of all visits, and of
+    the workflows that are called. No step begins while one of `gates` is not set.
     """
 
     watched: Watched
@@ -129,7 +129,7 @@ class Walk:
             before = (step.id,)
             edge, transition = _transition(step, decided, state, go_on=go_on)
             if transition.next:
-                self.run.taken.add(Taken(decided.path, edge))
+                self._take(decided, edge)
             if not state.ok and transition.next:
                 state = replace(state, handled=True)
                 await self.pass_over(self.run.instances[self.prefix + state.id])
@@ -201,7 +201,8 @@ class Walk:
                 run.watched.tell("step_finished", step, CANCELED, 0.0, None)
             raise
         state, decided = ended
-        run.taken.add(Taken(step.path, "skipped" if state.skipped else "run"))
+        # What a router chose may be skipped, and then it was the router that ran.
+        self._take(step, "skipped" if state.skipped and decided is step else "run")
         self.note(state, decided.id)
         if self.watched and decided is step:
             run.watched.tell("step_finished", step, state.status, state.seconds, state.error)
@@ -211,6 +212,10 @@ class Walk:
         """Keeps how a step ended, for the outcome and for the templates that come after it."""
         self.run.states[self.prefix + state.id] = state
         self.scope.context.record(state, alias)
+
+    def _take(self, step: StepPlan, what: str, route: str = "") -> None:
+        """Notes the way that the run takes at a step."""
+        self.run.taken.add(Taken(self.scope.workflow.id, step.path, what, route))
 
     async def _step(
         self, instance: Instance, given: Mapping[str, Json], beside: Mapping[str, StepPlan]
@@ -295,7 +300,7 @@ class Walk:
         async def route(instance: Instance, opened: Opened, row: engine.Row) -> Made:
             key, target_id, value = await self._choice(instance, opened)
             chosen.append(key)
-            self.run.taken.add(Taken(step.path, "route", key))
+            self._take(step, "route", key)
             target = beside.get(target_id)
             if target is None:
                 raise _no_such_task(target_id, list(beside.values()))

@@ -184,6 +184,8 @@ def _locate(root: Path, source: str) -> tuple[str | None, str]:
     real = within(root, source)
     if real is None:
         return None, f'"{source}" leads outside the project directory'
+    if source.endswith(TESTS):
+        return None, f'"{source}" holds tests, and no workflow'
     try:
         if os.path.isdir(real):
             return None, f'"{source}" is a directory'

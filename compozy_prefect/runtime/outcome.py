@@ -109,12 +109,13 @@ class TaskState:
 
 
 class Taken(NamedTuple):
-    """A way that a run took at a step of the plan, which `path` names.
+    """A way that a run took at a step of the plan, which `path` names in its workflow.
 
     `what` is `run` or `skipped`, `on_success`, `on_error` or `on_timeout` for an edge that was
     followed, and `route` for one of a router, whose key `route` is.
     """
 
+    workflow: str
     path: str
     what: str
     route: str = ""
@@ -122,17 +123,13 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order.
-
-    `tasks` has the last visit of each step, `taken` the ways of all visits.
-    """
+    """How a run ended. `input` has the defaults; `tasks` are those that ran, in order."""
 
     status: str
     input: Json
     output: Json = None
     error: Failure | None = None
     tasks: dict[str, TaskState] = field(default_factory=dict)
-    taken: frozenset[Taken] = frozenset()
 
     @property
     def usage(self) -> Usage:

@@ -8,7 +8,7 @@ all their visits, items and branches included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,15 +113,11 @@ class Coverage:
 
 
 def coverage(
-    workflows: Iterable[tuple[WorkflowPlan, Checked]], taken: Mapping[str, Iterable[Taken]]
+    workflows: Iterable[tuple[WorkflowPlan, Checked]], taken: frozenset[Taken]
 ) -> Coverage:
-    """What runs did that took these ways, by the id of their workflow."""
-    return Coverage(
-        tuple(
-            Covered(plan.id, tuple(points(plan, checked)), frozenset(taken.get(plan.id, ())))
-            for plan, checked in workflows
-        )
-    )
+    """What runs did that took these ways."""
+    covered = (Covered(plan.id, tuple(points(plan, one)), taken) for plan, one in workflows)
+    return Coverage(tuple(covered))
 
 
 def points(plan: WorkflowPlan, checked: Checked) -> Iterator[Point]:
@@ -129,19 +125,21 @@ def points(plan: WorkflowPlan, checked: Checked) -> Iterator[Point]:
     written = {step.path: step for step in checked.tree.all}
     inherited: dict[str, list[Taken]] = {}
     for step in plan.all_steps.values():
-        yield from _of_step(step, written[step.path].task)
+        yield from _of_step(plan.id, step, written[step.path].task)
         if step.on_error.next and not _own_handler(written[step.path].task):
-            inherited.setdefault(step.on_error.next, []).append(Taken(step.path, "on_error"))
+            way = Taken(plan.id, step.path, "on_error")
+            inherited.setdefault(step.on_error.next, []).append(way)
     for target, ways in inherited.items():
         message = f"`on_error` of `config` does not lead to `{target}`"
         yield Point("edges", "", frozenset(ways), message, _default_handler(checked))
 
 
-def _of_step(step: StepPlan, task: Task) -> Iterator[Point]:
+def _of_step(workflow: str, step: StepPlan, task: Task) -> Iterator[Point]:
     path, node = step.path, task.node
 
     def point(kind: str, missed: str, span: Span, what: str, route: str = "") -> Point:
-        return Point(kind, path, frozenset({Taken(path, what, route)}), missed, span)
+        ways = frozenset({Taken(workflow, path, what, route)})
+        return Point(kind, path, ways, missed, span)
 
     name = node.at("id").span if "id" in node.entries else _key(node, "type")
     yield point("tasks", f"task `{path}` does not run", name, "run")

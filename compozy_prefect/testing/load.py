@@ -11,7 +11,6 @@ from compozy_prefect.compiler.compile import CompiledProject, check, compiled
 from compozy_prefect.compiler.plan import WorkflowPlan
 from compozy_prefect.diagnostics import Diagnostic, SourceText, has_errors, in_file_order
 from compozy_prefect.errors import ProjectInvalid
-from compozy_prefect.runtime.outcome import Taken
 from compozy_prefect.testing import coverage
 from compozy_prefect.testing.cases import Case, Finished
 from compozy_prefect.testing.find import find
@@ -29,9 +28,7 @@ class Loaded(NamedTuple):
 
     def coverage(self, finished: Iterable[Finished]) -> coverage.Coverage:
         """What the cases have covered of the project's workflows."""
-        taken: dict[str, set[Taken]] = {}
-        for one in finished:
-            taken.setdefault(one.case.workflow, set()).update(one.taken)
+        taken = frozenset(way for one in finished for way in one.taken)
         return coverage.coverage(self._workflows(), taken)
 
     def _workflows(self) -> Iterator[tuple[WorkflowPlan, Checked]]:

@@ -37,7 +37,7 @@ from compozy_prefect.testing.judge import judge
 
 _GRACE = 15.0  # seconds in which a run that took too long has to end …
 _ASKED = 5.0  # … and the server to say what it waits for
-_HAND_OVER = 60.0  # seconds that the server may take to hear of all runs
+_HAND_OVER = 30.0  # seconds that the server may take to hear of all runs
 
 Tell = Callable[[Finished], None]
 

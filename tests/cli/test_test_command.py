@@ -14,6 +14,7 @@ import pytest
 from compozy_prefect.cli import main
 from compozy_prefect.flows.executions import Executions
 from tests.support.compozy import Compozy, Said
+from tests.support.model_server import ModelServer, Reply
 from tests.support.prefect_server import Api
 
 PROJECT = """\
@@ -218,6 +219,43 @@ def test_some_cases_and_their_coverage(run: Run) -> None:
     assert run("-k", "refused", "--cov-min", "0").code == 0
 
 
+def test_workflows_that_are_called_and_started_count(run: Run) -> None:
+    for name, text in {
+        "compozy.yaml": "name: p\nworkflows: [parent.yaml, child.yaml, heard.yaml]\n",
+        "parent.yaml": """
+id: parent
+tasks:
+  - { id: call, tool: cp__call_workflow, with: { workflow_id: child, input: {} } }
+  - { id: send, type: signal, signal: { id: hear, payload: {} } }
+  - { id: choose, type: router, condition: "'on'", routes: { "on": maybe } }
+  - { id: maybe, condition: "{{ eq 1 2 }}", with: { v: 1 } }
+""",
+        "child.yaml": "id: child\ntasks: [{ id: a, with: { v: 1 } }]\n",
+        "heard.yaml": """
+id: heard
+triggers: [{ type: signal, name: hear, schema: { type: object } }]
+tasks:
+  - { id: a, with: { v: 1 } }
+  - { id: b, condition: "{{ eq 1 1 }}", with: { v: 1 } }
+""",
+    }.items():
+        (run.folder / name).write_text(text)
+    run.write("cases: [{ name: a, workflow: parent, expect: { tasks: { maybe: skipped } } }]\n")
+    said = run("--json", "--cov")
+    assert said.code == 0, said.out
+    found = said.json["coverage"]["workflows"]
+    assert {name: (one["covered"], one["total"]) for name, one in found.items()} == {
+        "parent": (5, 7),  # `maybe` is skipped: not run, and its condition does not hold
+        "child": (1, 1),
+        "heard": (3, 4),
+    }
+    assert [one["message"] for one in found["parent"]["missed"]] == [
+        "task `maybe` does not run",
+        "the condition of `maybe` does not hold",
+    ]
+    assert [one["message"] for one in found["heard"]["missed"]] == ["`b` is not skipped"]
+
+
 FAILING = """\
 mocks: { tools: { bank: { output: { ok: true, to: Hi 5 } } } }
 cases:
@@ -344,6 +382,45 @@ cases:
     assert "OPENAI_API_KEY" in cases(said)["no key"]["message"]
 
 
+def test_a_cassette_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
+    with ModelServer([Reply("It was recorded.")]) as model:
+        (run.folder / "compozy.yaml").write_text(
+            f"""
+name: asks
+models: [{{ provider: openai, model: gpt-4o, api_url: "{model.url}" }}]
+agents:
+  - id: a
+    model: "openai:gpt-4o"
+    instructions: Go.
+    actions: [{{ id: b, prompt: "{{{{ .input.n }}}}" }}]
+tasks:
+  - {{ id: ask, agent: a, action: b, with: {{ n: "{{{{ .workflow.input.n }}}}" }}, retries: 0 }}
+"""
+        )
+        taped = run.folder / "tapes" / "one.jsonl"
+        assert main(["run", str(run.folder), "-i", "n=1", "--record", str(taped)]) == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    run.write(
+        """
+cassette: tapes/one.jsonl
+cases:
+  - name: recorded
+    input: { n: 1 }
+    expect: { output: { ask: { output: { response: It was recorded. } } } }
+  - name: not recorded
+    input: { n: 2 }
+    expect: { error: { code: NOT_RECORDED } }
+  - name: mocked
+    input: { n: 2 }
+    mocks: { agents: { a: { b: { output: A mock. } } } }
+    expect: { output: { ask: { output: { response: A mock. } } } }
+"""
+    )
+    said = run()
+    assert said.code == 0, said.out
+
+
 def test_mistakes_are_told_before_anything_runs(run: Run, prefect_server: Api) -> None:
     run.write(PASSING)
     run.write(
@@ -363,6 +440,7 @@ def test_mistakes_are_told_before_anything_runs(run: Run, prefect_server: Api) -
     [
         (["--jobs", "0"], "--jobs is 0"),
         (["--cov-min", "101"], "--cov-min is 101"),
+        (["--junit", "/nowhere/at/all.xml"], "--junit is /nowhere/at/all.xml; there is no such"),
         (["-k", "nobody at all"], "no case of 2 has 'nobody at all'"),
     ],
 )

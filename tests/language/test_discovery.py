@@ -46,6 +46,21 @@ def test_a_directory_with_workflows(tmp_path: Path) -> None:
     assert found.workflows[0].root.at("tasks", 0, "id").span.file == "flows/a.yaml"
 
 
+def test_files_of_tests_are_no_workflows(tmp_path: Path) -> None:
+    text = "name: p\nworkflows:\n  - source: a.test.yaml\n  - source: b.yaml\n"
+    project(tmp_path, {"compozy.yaml": text, "a.test.yaml": "cases: []\n", "b.test.yaml": "x: 1\n"})
+    assert lines(discover(tmp_path).diagnostics) == [
+        'CZ108 compozy.yaml:3:13-3:24 "a.test.yaml" holds tests, and no workflow',
+        'CZ108 compozy.yaml:4:13-4:19 there is no file "b.yaml"',
+    ]
+    (tmp_path / "compozy.yaml").unlink()
+    with pytest.raises(UsageError) as raised:
+        discover(tmp_path)
+    assert str(raised.value) == f"there is no compozy.yaml in {tmp_path}"
+    with pytest.raises(UsageError, match=r"a\.test\.yaml holds tests"):
+        discover(tmp_path / "a.test.yaml")
+
+
 @pytest.mark.parametrize("name", ["compozy.yaml", "compozy.yml"])
 def test_a_single_file_project(tmp_path: Path, name: str) -> None:
     project(tmp_path, {name: "name: hello\ntasks: []\n"})

@@ -64,7 +64,7 @@ def measured(tmp_path: Path) -> Any:
     checked = check(tmp_path)
     plan = compiled(checked).plan
     pairs = [(plan.workflows["all"], checked.project.workflows[0])]
-    return lambda *taken: coverage(pairs, {"all": taken})
+    return lambda *taken: coverage(pairs, frozenset(taken))
 
 
 def missed(found: Coverage) -> list[str]:
@@ -108,15 +108,15 @@ def test_all_there_is(measured: Any) -> None:
 
 def test_some_of_it(measured: Any) -> None:
     found = measured(
-        Taken("first", "run"),  # the task, and its condition
-        Taken("first", "skipped"),
-        Taken("first", "on_success"),  # is not counted
-        Taken("choose", "run"),
-        Taken("choose", "route", "default"),
-        Taken("boxes", "run"),
-        Taken("boxes/b", "skipped"),
-        Taken("boxes", "on_error"),  # the one of the workflow
-        Taken("nowhere", "run"),
+        Taken("all", "first", "run"),  # the task, and its condition
+        Taken("all", "first", "skipped"),
+        Taken("all", "first", "on_success"),  # is not counted
+        Taken("all", "choose", "run"),
+        Taken("all", "choose", "route", "default"),
+        Taken("all", "boxes", "run"),
+        Taken("all", "boxes/b", "skipped"),
+        Taken("all", "boxes", "on_error"),  # the one of the workflow
+        Taken("all", "nowhere", "run"),
     )
     (workflow,) = found.workflows
     assert workflow.of("tasks") == Counted(3, TASKS)
@@ -149,7 +149,7 @@ def test_nearly_all_is_not_all() -> None:
 
 
 def test_as_data(measured: Any) -> None:
-    data = measured(Taken("rescue", "run")).to_json()
+    data = measured(Taken("all", "rescue", "run")).to_json()
     assert (data["covered"], data["total"], data["percent"]) == (1, 24, 4.1)
     assert data["workflows"]["all"]["missed"][1] == {
         "kind": "conditions",

@@ -44,6 +44,7 @@ def test_case(case: dict[str, Any]) -> None:
 
 
 @given(JSON)
+@settings(deadline=None)
 def test_a_value_is_as_itself(value: Any) -> None:
     made = expected(json.dumps(value))
     assert list(differences(made, value, "")) == []
@@ -53,7 +54,7 @@ def test_a_value_is_as_itself(value: Any) -> None:
 
 
 @given(JSON, JSON)
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 def test_a_difference_can_always_be_told(one: Any, other: Any) -> None:
     found = list(differences(expected(json.dumps(one)), other, "x"))
     assert [difference.path[:1] for difference in found] == ["x"] * len(found)

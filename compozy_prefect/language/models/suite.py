@@ -75,7 +75,9 @@ class Expected(_Closed):
     status: Literal["SUCCESS", "FAILED"] | None = field(
         None, "How the run ends; SUCCESS if not given, or FAILED with an `error`."
     )
-    output: Data = field(None, "What the workflow gives.")
+    output: Data = field(
+        None, "What the workflow gives.", example={"team": "security", "sure": {"$gt": 0.8}}
+    )
     error: ExpectedError | None = field(None, "How it fails.")
     tasks: dict[str, ExpectedTask | InAWord] = field(
         {}, "How tasks end, by their ids.", example={"notify": "not run"}
