@@ -51,7 +51,7 @@ coverage: deps ## run the tests and report line coverage
 
 fuzz: deps ## look for what breaks the compiler (CASES=1000000 and MINUTES=10, of each kind)
 	@mkdir -p .venv/fuzz && $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q) --target .venv/fuzz atheris || echo "without atheris: at random"
-	@for kind in sources structures references templates expressions; do PYTHONPATH=.:.venv/fuzz $(BIN)/python tests/property/fuzz_atheris.py $$kind --cases $(CASES) --minutes $(MINUTES) || exit 1; done
+	@for kind in sources structures references templates scripts expressions; do PYTHONPATH=.:.venv/fuzz $(BIN)/python tests/property/fuzz_atheris.py $$kind --cases $(CASES) --minutes $(MINUTES) || exit 1; done
 
 chaos: deps ## kill runs, servers and disks at every place, and 200 runs at random moments (SEED=1)
 	@SLOW=1 SEED=$(SEED) $(BIN)/pytest -n 2 --timeout 900 tests/chaos

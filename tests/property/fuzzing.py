@@ -2,9 +2,9 @@
 
 The oracle: reading, checking and, without errors, planning a project raises nothing but UsageError,
 in less than SECONDS; and a template that is parsed and rendered raises nothing but TemplateError.
-Five ways to a case: bytes of a file; maps of the language's own words with values that do not
-belong there; files full of references to one another; templates in all places of a project that is
-otherwise valid; and single templates and conditions over data.
+Six ways to a case: bytes of a file; maps of the language's own words with values that do not belong
+there; files full of references to one another; templates in all places of a project that is
+otherwise valid; JavaScript of tools; and single templates and conditions over data.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
+
+from scripts import scripts
 
 from compozy_prefect.compiler.checks import PASSES
 from compozy_prefect.compiler.checks.project import project_of
@@ -419,6 +421,7 @@ PROJECTS: dict[str, Callable[[Random], Files]] = {
     "structures": structure,
     "references": references,
     "templates": templates,
+    "scripts": scripts,
 }
 KINDS = (*PROJECTS, "expressions")
 

@@ -94,10 +94,10 @@ def _one_function(code: Code, place: Place, what: str) -> Iterator[Diagnostic]:
         start, end = code.place(code.root)
         yield error("CZ326", f"{what} defines no function", place(start, end), _EXAMPLE)
     elif len(known.all) > 1:
-        names = ", ".join(f"`{name}`" for name, _ in known.all if name)
+        names = [f"`{name}`" for name, _ in known.all[:3] if name] + ["…"] * (len(known.all) > 3)
         yield error(
             "CZ326",
-            f"{what} defines {len(known.all)} functions{names and ': '}{names}",
+            f"{what} defines {len(known.all)} functions{': ' if names else ''}{', '.join(names)}",
             place(*code.place(known.all[1][1])),
             "write `export default` in front of the one that is the tool",
         )
