@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from compozy_prefect.compiler.plan import (
     AgentCall,
+    BudgetPlan,
     CollectionPlan,
     FanPlan,
     MemoryCall,
@@ -20,14 +21,15 @@ from compozy_prefect.compiler.plan import (
     SignalPlan,
     StepPlan,
     ToolCall,
+    ToolPlan,
     WaitPlan,
 )
 from compozy_prefect.flows.cluster import Room
 from compozy_prefect.flows.containers import Row
 from compozy_prefect.flows.placement import divided, missing, share, why_here
-from compozy_prefect.runtime.attempt import Scope
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
 from tests.support.plans import agent, plan, step
 
@@ -46,6 +48,10 @@ def scope(mocks: Any = None, **fields: Any) -> Scope:
     return Scope(workflow, {}, context, services)
 
 
+def here(of: StepPlan, seen: Scope, **more: Any) -> str:
+    return why_here(plan(of, **more), of, seen)
+
+
 class TestWhyHere:
     def test_nothing_keeps_ordinary_steps(self) -> None:
         inner = step(
@@ -54,7 +60,7 @@ class TestWhyHere:
         asks = step("ask", path="fan/ask", agent=AgentCall("writer", "write"))
         mocks = {"tools": {"lookup": {"output": {}}}}
         calls = step("call", path="fan/call", tool=ToolCall("lookup"))
-        assert why_here(fan(inner, asks, calls), scope(mocks)) == ""
+        assert here(fan(inner, asks, calls), scope(mocks)) == ""
 
     @pytest.mark.parametrize(
         ("inner", "why"),
@@ -83,12 +89,19 @@ class TestWhyHere:
             agents={"writer": agent(), "keeper": agent("keeper", memory=(MemoryUse("notes"),))},
             memories={"notes": MemoryPlan("notes", store="in_memory")},
         )
-        assert why_here(fan(outer), of) == why
+        assert here(fan(outer), of) == why
 
     def test_a_memory_that_others_reach_needs_no_process(self) -> None:
         of = scope(memories={"notes": MemoryPlan("notes", store="redis")})
         inner = step("m", type="memory", memory=MemoryCall("read", "notes", "k"))
-        assert why_here(fan(inner), of) == ""
+        assert here(fan(inner), of) == ""
+
+    def test_budgets_and_calls_of_workflows_stay(self) -> None:
+        inner = step("s", path="fan/s", budget=BudgetPlan(calls=3))
+        assert here(fan(inner), scope()) == "what its budgets have left is counted in that process"
+        of = scope(tools={"cp__call_workflow": ToolPlan("cp__call_workflow", type="builtin")})
+        call = step("c", path="fan/c", tool=ToolCall("cp__call_workflow"))
+        assert here(fan(call), of) == "`c` calls workflows"
 
 
 def walk(*kept: str) -> Any:
