@@ -92,8 +92,8 @@ class Dispatcher:
         assert step.fan is not None
         sequential = step.collection is not None and step.collection.sequential
         batches = divided(groups, room, 1 if sequential else step.fan.max_workers)
-        common = self._common(walk, instance, opened, services)
-        return Dispatch(self, inside, instance, rows, batches, json.dumps(common))
+        common = pack(self.key, self._common(walk, instance, opened, services))
+        return Dispatch(self, inside, instance, rows, batches, common)
 
     def _common(
         self, walk: Walk, instance: Instance, opened: Opened, services: Json
@@ -117,7 +117,7 @@ class Dispatcher:
 
 
 class Dispatch:
-    """One fan-out. `batches` are the positions of the steps of each, `common` what all are told."""
+    """One fan-out. `batches` are the positions of the steps of each, `common` a parcel for all."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Dispatch:
         instance: Instance,
         rows: Sequence[Row],
         batches: list[list[int]],
-        common: str,
+        common: bytes,
     ) -> None:
         self.units = frozenset(position for batch in batches for position in batch)
         self._by, self._inside, self._instance = by, inside, instance
@@ -190,13 +190,14 @@ class Dispatch:
             bare,
             {
                 "title": [f"{name}: {self._steps(batch)}" for batch in self._batches],
-                "parcel": [self._parcel(number, notes) for number in range(len(self._batches))],
+                "common": self._common,
+                "own": [self._own(number, notes) for number in range(len(self._batches))],
             },
         )
         return dict(zip(futures, self._batches, strict=True))
 
-    def _parcel(self, number: int, notes: list[tuple[str, Json]]) -> bytes:
-        """What a batch is told: its rows, how many at a time, and what is kept of its steps."""
+    def _own(self, number: int, notes: list[tuple[str, Json]]) -> bytes:
+        """What one batch is told: its rows, how many at a time, and what is kept of its steps."""
         step, batch = self._instance.step, self._batches[number]
         assert step.fan is not None
         places = {child.id: n for n, child in enumerate(step.steps)}
@@ -213,7 +214,6 @@ class Dispatch:
         return pack(
             self._by.key,
             {
-                "common": self._common,
                 "batch": BatchId(self._by.process, self._fan, number),
                 "batches": len(self._batches),
                 "rows": rows,

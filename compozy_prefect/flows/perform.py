@@ -64,9 +64,13 @@ class Perform:
 
     key: bytes = field(repr=False)
 
-    def __call__(self, title: str, parcel: bytes) -> str:
-        """How the steps ended, as JSON, or an `error`: why they did not begin."""
-        work = _perform(unpack(self.key, parcel))
+    def __call__(self, title: str, common: bytes, own: bytes) -> str:
+        """How the steps ended, as JSON, or an `error`: why they could not be run.
+
+        `common` is what all batches of the fan-out are told, `own` what this one is; `title` names
+        the task run.
+        """
+        work = _perform(unpack(self.key, common), unpack(self.key, own))
         try:
             return json.dumps(asyncio.run_coroutine_threadsafe(work, _loop()).result())
         except RunError as fault:
@@ -74,8 +78,7 @@ class Perform:
             return json.dumps({"error": error | {"retryable": fault.retryable}})
 
 
-async def _perform(batch: Json) -> Json:
-    common = json.loads(batch["common"])
+async def _perform(common: Json, batch: Json) -> Json:
     if common["version"] != __version__:
         raise RunError(
             f"the worker has compozy-prefect {__version__}, and the run {common['version']}; "

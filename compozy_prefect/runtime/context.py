@@ -8,7 +8,7 @@ not changed are shared between them.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from compozy_prefect.compiler.plan import AgentPlan, Json, Plan, StepPlan, ToolPlan, WorkflowPlan
@@ -110,15 +110,10 @@ class RunContext:
         made.under = under or {}
         return made
 
-    def to_json(self, tasks: Collection[str] | None = None) -> dict[str, Json]:
-        """All that templates see here, for `from_json` in another process.
-
-        `tasks` are the ids of those that are read there; without it, any may be.
-        """
+    def to_json(self) -> dict[str, Json]:
+        """All that templates see here, for `from_json` in another process."""
         run = self._run
         seen = {id: task for id, task in self.tasks().items() if task is not None}
-        if tasks is not None:
-            seen = {id: task for id, task in seen.items() if id in tasks}
         return {
             "execution_id": run.execution_id,
             "run_input": run.input,

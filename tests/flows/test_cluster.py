@@ -204,7 +204,7 @@ def test_killed_with_a_worker(
     running = start("run", ".")
     effects.until(*held, seconds=STARTS)
     _until_done(prefect_server, running.id, [one for one in ITEMS if one not in held])
-    os.kill(dask_cluster.pids[0], signal.SIGKILL)
+    dask_cluster.kill_one()
     until(lambda: len(effects.log), lambda count: count > 30, seconds=60)  # it runs again elsewhere
     effects.release()
     result = running.ended()

@@ -19,9 +19,10 @@ class DaskCluster:
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
+        self.address = str(cluster.scheduler_address)
         self.env = {
             "COMPOZY_TASK_RUNNER": "dask",
-            "COMPOZY_TASK_RUNNER_ADDRESS": cluster.scheduler_address,
+            "COMPOZY_TASK_RUNNER_ADDRESS": self.address,
         }
 
     @property
@@ -29,9 +30,9 @@ class DaskCluster:
         """The processes of the workers."""
         return [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid]
 
-    def kill(self, pid: int) -> None:
+    def kill_one(self) -> None:
         """Kills a worker, which its nanny starts again."""
-        os.kill(pid, signal.SIGKILL)
+        os.kill(self.pids[0], signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,7 @@ def dask_cluster(prefect_server: Api) -> Iterator[DaskCluster]:
     distributed = pytest.importorskip("distributed")
     pytest.importorskip("prefect_dask")
     with distributed.LocalCluster(
-        n_workers=WORKERS, threads_per_worker=4, dashboard_address=None
+        n_workers=WORKERS, threads_per_worker=4, dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield DaskCluster(cluster)
 
