@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 
-from compozy_prefect.flows import lease, rows
+from compozy_prefect.errors import RunError
+from compozy_prefect.flows import lease, perform, rows
 from compozy_prefect.flows.lease import LEASE, Lease
 from compozy_prefect.flows.signals import deliver
 from tests.support.prefect_server import Api
@@ -128,3 +129,21 @@ async def test_a_row_whose_writing_was_repeated_is_ours(client: PrefectClient, r
 async def test_a_signal_whose_sending_was_repeated_is_one(client: PrefectClient, run: UUID) -> None:
     repeating = cast(PrefectClient, Repeating(client))
     assert [await deliver(repeating, run, "go", {"n": n}) for n in range(3)] == [1, 2, 3]
+
+
+async def test_a_batch_of_a_run_that_another_process_has_begins_nothing_and_ends(
+    client: PrefectClient, run: UUID, clock: Clock
+) -> None:
+    heard = perform._Heard()
+    permit = perform._permit(client, run, lease.FIRST, heard)
+    await permit()
+    await lease.begin(client, run)
+    clock.now += LEASE
+    # Its worker lives on, unlike the process of a flow: nothing of it may wait for ever.
+    asked = [asyncio.wait_for(permit(), 30) for _ in range(3)]
+    faults = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(fault) for fault in faults] == [RunError] * 3
+    assert heard.is_lost
+    assert heard.reason
+    with pytest.raises(RunError, match="another process"):
+        await asyncio.wait_for(permit(), 30)
