@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import at_once, durable, models
+from bench import at_once, durable, models, workers
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -75,6 +75,9 @@ def cases(ground: Ground) -> Iterator[Case]:
         lambda: (ground.timed([COMPOZY, "validate", TICKET])[0],),
     )
     yield from flow_runs(ground)
+    if workers.can_stand():
+        with workers.standing(ground) as address:
+            yield from on_dask(ground, address)
     waiting = ground.project("waiting", durable.waits(durable.SIGNALS))
     yield Case(
         (Measure("from a signal to the next step, 95th percentile", most=0.25),),
@@ -172,6 +175,26 @@ def flow_runs(ground: Ground) -> Iterator[Case]:
         lambda: ground.compozy(routed),
         lambda: ground.prefect("router_subflow", flow="router"),
     )
+
+
+def on_dask(ground: Ground, address: str) -> Iterator[Case]:
+    """Fan-outs on workers in other processes, beside a hand-written one on the same workers."""
+    for count in (100, 1000):
+        yield Case(
+            (
+                Measure(f"run a fan-out of {count:,} on Dask, whole process"),
+                Measure(f"run a fan-out of {count:,} on Dask, flow run"),
+            ),
+            partial(
+                ground.compozy,
+                ground.directory / f"items{count}",
+                "--task-runner",
+                "dask",
+                "--task-runner-address",
+                address,
+            ),
+            partial(ground.prefect, "fanout_dask", str(count), address, flow="fanout"),
+        )
 
 
 def on_postgres(ground: Ground) -> Iterator[Case]:
