@@ -189,16 +189,18 @@ class _Talk:
             self._told(key, "model", reply.model, started, reply.usage, again=True)
             return reply
         self._replays = False
+        asks = False
         try:
             if self._meter is not None:
                 self._meter.allow()
             if self._permit is not None:
                 await self._permit()
             chunks = self._watch.chunk if self._watch.streams else None
+            asks = True
             reply = await self._client.complete(asking, on_chunk=chunks)
         except BaseException as fault:
-            said = str(fault) or "cancelled"
-            self._told(key, "model", asking.model.model, started, _taken(fault), error=said)
+            said, taken = str(fault) or "cancelled", _taken(fault) if asks else None
+            self._told(key, "model", asking.model.model, started, taken, error=said)
             raise
         self._told(key, "model", reply.model, started, reply.usage)
         record = {"asked": asked, "answer": answer_to(reply)}
@@ -343,7 +345,7 @@ def _taken(fault: BaseException) -> Usage | None:
     """
     if isinstance(fault, ModelFailed) and fault.details.get("attempts"):
         return Usage(calls=1) + paid_for(fault)
-    return None
+    return Usage(calls=1) if isinstance(fault, asyncio.CancelledError) else None
 
 
 def _is_error(result: str) -> bool:
