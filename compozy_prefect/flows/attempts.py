@@ -127,9 +127,8 @@ class Attempts:
         done = Performed.from_json(kept)
         return replace(self._state(SUCCESS), input=done.input, output=done.output, usage=done.usage)
 
-    def before(self, kept: Json) -> TaskState:
-        """How it succeeded in an earlier process, whose calls count in the budgets."""
-        state = self.succeeded(kept)
+    def counted(self, state: TaskState) -> TaskState:
+        """The same: how it ended in an earlier process, whose calls count in the budgets."""
         if state.usage is not None:
             for budget in self._scope.budgets_of(self._instance.step, self._instance.where):
                 budget.add(state.usage, self._instance.step.id)

@@ -67,9 +67,9 @@ class StepRunner:
         kept = self.journal.get(instance.where)
         if kept is not None:
             row.completed("completed before", name="Cached")
-            return attempts.before(kept)
+            return attempts.counted(attempts.succeeded(kept))
         if instance.passed:
-            return self.ended_before(instance, row)
+            return attempts.counted(self.ended_before(instance, row))
         log = row.log(self.log)
         delays = step.retry.delays()
         try:

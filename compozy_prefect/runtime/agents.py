@@ -17,7 +17,13 @@ from typing import Any
 
 from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import Json, LoopPlan, ModelPlan
-from compozy_prefect.errors import BudgetExceeded, NotRecorded, OutputInvalid, RunError
+from compozy_prefect.errors import (
+    BudgetExceeded,
+    ModelFailed,
+    NotRecorded,
+    OutputInvalid,
+    RunError,
+)
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
 from compozy_prefect.runtime.budgets import Meter
@@ -30,6 +36,7 @@ from compozy_prefect.runtime.llm.client import (
     ToolCall,
     ToolOffer,
     Usage,
+    paid_for,
 )
 from compozy_prefect.runtime.llm.questions import answer_from, answer_to, question
 from compozy_prefect.runtime.redaction import redact
@@ -182,15 +189,18 @@ class _Talk:
             self._told(key, "model", reply.model, started, reply.usage, again=True)
             return reply
         self._replays = False
+        asks = False
         try:
             if self._meter is not None:
                 self._meter.allow()
             if self._permit is not None:
                 await self._permit()
             chunks = self._watch.chunk if self._watch.streams else None
+            asks = True
             reply = await self._client.complete(asking, on_chunk=chunks)
         except BaseException as fault:
-            self._told(key, "model", asking.model.model, started, error=str(fault) or "cancelled")
+            said, taken = str(fault) or "cancelled", _taken(fault) if asks else None
+            self._told(key, "model", asking.model.model, started, taken, error=said)
             raise
         self._told(key, "model", reply.model, started, reply.usage)
         record = {"asked": asked, "answer": answer_to(reply)}
@@ -325,6 +335,17 @@ class _Bounds:
             + (f" (calls of tools: {made})" if made else ""),
             details={"agent": request.agent, "action": request.action, "tools": dict(self.made)},
         )
+
+
+def _taken(fault: BaseException) -> Usage | None:
+    """What a call has taken that ended so; None when no provider was asked.
+
+    A call that failed is one all the same: else a budget of calls would not hold a task that tries
+    again and again.
+    """
+    if isinstance(fault, ModelFailed) and fault.details.get("attempts"):
+        return Usage(calls=1) + paid_for(fault)
+    return Usage(calls=1) if isinstance(fault, asyncio.CancelledError) else None
 
 
 def _is_error(result: str) -> bool:

@@ -17,6 +17,7 @@ from compozy_prefect.runtime.llm.client import (
     ModelRequest,
     ToolOffer,
     Usage,
+    paid_for,
 )
 from compozy_prefect.runtime.llm.failover import OPEN, Failover, Health
 from compozy_prefect.runtime.llm.limits import Limited
@@ -97,7 +98,9 @@ async def test_what_another_model_would_not_cure_is_raised_at_once(clock: Clock)
     assert models.asked == ["a"]
 
 
-@pytest.mark.parametrize("reason", ["UNAUTHORIZED", "NOT_FOUND", "CONTEXT_LENGTH"])
+@pytest.mark.parametrize(
+    "reason", ["UNAUTHORIZED", "NOT_FOUND", "INVALID_MODEL", "CONTEXT_LENGTH", "TOO_LARGE"]
+)
 async def test_what_is_wrong_with_one_model_alone_goes_to_the_next(reason: str) -> None:
     refused = ModelFailed("no", details={"reason": reason}, retryable=False)
     models = Models(a=refused, b="b")
@@ -114,6 +117,24 @@ async def test_all_that_failed_are_told(clock: Clock) -> None:
     assert raised.value.details["attempts"] == 6
     for said in ("step s", "it is down", "custom/c was not asked: no key"):
         assert said in raised.value.message
+
+
+async def test_one_may_recover_though_another_never_will(clock: Clock) -> None:
+    refused = ModelFailed("no", details={"reason": "UNAUTHORIZED"}, retryable=False)
+    models = Models(a=down(), b=refused)
+    with pytest.raises(ModelFailed) as raised:
+        await Failover(models, Health(clock)).complete(asking(model("a"), model("b")))
+    assert raised.value.retryable
+
+
+async def test_an_answer_that_could_not_be_used_is_paid_for(clock: Clock) -> None:
+    models = Models(a=down(usage=Usage(7, 3, 0.25, 1).kept()), b="b", c=down())
+    failover = Failover(models, Health(clock))
+    answer = await failover.complete(asking(model("a"), model("b")))
+    assert answer.usage == Usage(17, 8, 0.75, 1)
+    with pytest.raises(ModelFailed) as raised:
+        await failover.complete(asking(model("a"), model("c")))
+    assert paid_for(raised.value) == Usage(7, 3, 0.25)
 
 
 async def test_one_that_keeps_failing_rests_and_comes_back_first(clock: Clock) -> None:

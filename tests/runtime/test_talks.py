@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from compozy_prefect.compiler.plan import LoopPlan, ModelPlan
+from compozy_prefect.compiler.plan import BudgetPlan, LoopPlan, ModelPlan
 from compozy_prefect.errors import BudgetExceeded, ToolFailed
 from compozy_prefect.runtime.agents import LARGEST_RESULT, AgentRequest, answer
-from compozy_prefect.runtime.budgets import Meter
+from compozy_prefect.runtime.budgets import Budget, Meter
 from compozy_prefect.runtime.calls import Called
 from compozy_prefect.runtime.llm.client import (
     ModelAnswer,
@@ -261,6 +261,23 @@ async def test_a_talk_that_broke_off_goes_on_at_the_call_it_had_reached(at):
     ]
     keys = [key for _, _, key in used.made]
     assert len(keys) - len(set(keys)) <= 1, "only what was under way is called again"
+
+
+async def test_a_call_that_takes_too_long_is_a_call():
+    class Hangs(Scripted):
+        async def complete(self, request: ModelRequest, *, on_chunk: Any = None) -> ModelAnswer:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    spent: list[Usage] = []
+    budget = Budget("the run", BudgetPlan(calls=2), lambda: 0.0)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await answer(ASK, Hangs(), meter=Meter("s", (budget,), spent.append))
+    with pytest.raises(BudgetExceeded, match="2 calls"):
+        await answer(ASK, Hangs(), meter=Meter("s", (budget,), spent.append))
+    assert spent == [Usage(calls=1)] * 2
 
 
 async def test_another_question_is_asked_anew():

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from compozy_prefect.compiler.plan import Json, ModelPlan
+from compozy_prefect.errors import ModelFailed
 
 # Takes the text of a streamed answer piece by piece. None takes back what the call has said so
 # far: the connection broke, and another attempt begins anew.
@@ -164,6 +165,11 @@ class ModelAnswer:
         if self.calls:
             message["tool_calls"] = [call.to_message() for call in self.calls]
         return message
+
+
+def paid_for(fault: ModelFailed) -> Usage:
+    """What answers took that could not be used. They are no calls of their own."""
+    return replace(Usage.from_json(fault.details.get("usage") or {}), calls=0)
 
 
 class ModelClient(Protocol):

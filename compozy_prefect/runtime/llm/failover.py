@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from compozy_prefect.compiler.plan import ModelPlan
-from compozy_prefect.errors import ModelFailed, RunError
+from compozy_prefect.errors import ModelFailed
 from compozy_prefect.runtime.llm.capabilities import Capabilities, capabilities
 from compozy_prefect.runtime.llm.client import (
     Candidate,
@@ -23,6 +23,8 @@ from compozy_prefect.runtime.llm.client import (
     ModelAnswer,
     ModelClient,
     ModelRequest,
+    Usage,
+    paid_for,
 )
 from compozy_prefect.runtime.llm.prices import price_of
 
@@ -99,8 +101,8 @@ class Failover:
         if not request.others:
             return await self._asked(request, on_chunk)
         said: list[str] = []
-        last: RunError | None = None
-        tried = 0
+        failed: list[ModelFailed] = []
+        paid = Usage()
         for candidate in await self._ordered(request):
             name = f"{candidate.model.provider}/{candidate.model.model}"
             unfit = candidate.error or await _unfit(request, candidate.model)
@@ -111,18 +113,22 @@ class Failover:
             try:
                 answer = await self._asked(one, on_chunk)
             except ModelFailed as fault:
+                paid += paid_for(fault)
+                fault.details["usage"] = paid.kept()
                 if not _may_be_cured(fault):
                     raise
-                last, tried = fault, tried + int(fault.details.get("attempts", 1))
+                failed.append(fault)
                 said.append(fault.message)
                 _log.warning("%s; another model is asked", fault.message)
                 continue
-            return answer
+            return replace(answer, usage=answer.usage + paid)
+        tried = sum(int(fault.details.get("attempts", 1)) for fault in failed)
         raise ModelFailed(
             f"step {request.step}: no model answered: " + " | ".join(said),
-            code=last.code if last else None,
-            details={"models": said, "attempts": tried},
-            retryable=last is not None and last.retryable,
+            code=failed[-1].code if failed else None,
+            details={"models": said, "attempts": tried, "usage": paid.kept()},
+            # One of them may have recovered, whatever is wrong with the others.
+            retryable=any(fault.retryable for fault in failed),
         )
 
     async def _asked(self, request: ModelRequest, on_chunk: Listener | None) -> ModelAnswer:
@@ -151,10 +157,14 @@ class Failover:
         return sorted(candidates, key=lambda one: self._health.rests(one.model))
 
 
+_OF_ONE_MODEL = frozenset(
+    {"UNAUTHORIZED", "FORBIDDEN", "NOT_FOUND", "INVALID_MODEL", "CONTEXT_LENGTH", "TOO_LARGE"}
+)
+
+
 def _may_be_cured(fault: ModelFailed) -> bool:
     """Whether another model may do better; what is wrong with the question is wrong with all."""
-    reason = fault.details.get("reason")
-    return fault.retryable or reason in ("UNAUTHORIZED", "FORBIDDEN", "NOT_FOUND", "CONTEXT_LENGTH")
+    return fault.retryable or fault.details.get("reason") in _OF_ONE_MODEL
 
 
 async def _unfit(request: ModelRequest, model: ModelPlan) -> str:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
+from compozy_prefect.runtime.llm.client import Usage
+
 RETRYABLE = frozenset(
     {"RATE_LIMIT", "QUOTA_EXCEEDED", "CAPACITY_ERROR", "INTERNAL_SERVER_ERROR", "BAD_GATEWAY"}
     | {"SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT", "TIMEOUT", "CONNECTION_RESET"}
@@ -127,7 +129,8 @@ _ADVICE = {
 class Fault:
     """A call that gave no answer. `said` is the provider's own text, redacted by the caller.
 
-    `hint` says what to do where that is not what the reason says.
+    `hint` says what to do where that is not what the reason says, `usage` what it took all the
+    same.
     """
 
     reason: str
@@ -136,6 +139,7 @@ class Fault:
     status: int | None = None
     retry_after: float | None = None
     hint: str = ""
+    usage: Usage | None = None
 
     @property
     def retryable(self) -> bool:

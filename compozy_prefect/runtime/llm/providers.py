@@ -83,7 +83,8 @@ class LiteLLMClient:
 
         An attempt takes at most the model's `timeout`, and all of them with the pauses between
         at most that for each. Raises MissingKey, and ModelFailed with `provider`, `model`,
-        `reason` (faults.py), `status` and `attempts` in its details.
+        `reason` (faults.py), `status` and `attempts` in its details, and in `usage` what was paid
+        for nothing.
         """
         if request.model.provider == "mock":
             return await self._mock.complete(request, on_chunk=on_chunk)
@@ -263,6 +264,8 @@ def _failed(request: ModelRequest, fault: Fault, attempts: int) -> ModelFailed:
         details["status"] = fault.status
     if fault.retry_after is not None:
         details["retry_after_seconds"] = fault.retry_after
+    if fault.usage is not None:
+        details["usage"] = fault.usage.kept()
     return ModelFailed(
         f"{message}. {fault.advice(model.provider, required_variable(model.provider))}",
         code="INVALID_LLM_RESPONSE" if fault.reason == "INVALID_RESPONSE" else None,

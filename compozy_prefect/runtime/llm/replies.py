@@ -149,20 +149,25 @@ def _answer(
         if call.name
     )
     finish = _finish(parts.finish, calls)
-    if not text and not calls:
-        if parts.refusal or finish == "content_filter":
-            return Fault("CONTENT_POLICY", "it refused", parts.refusal)
-        if finish == "length":
-            return Fault(
-                "INVALID_RESPONSE",
-                "its answer is empty: all of its tokens went before it said anything",
-                hint="Raise `max_tokens` of the model.",
-            )
-        hint = "Ask again, or change the prompt."
-        return Fault("INVALID_RESPONSE", "its answer is empty", hint=hint)
     usage = _usage(litellm, request, parts)
+    if not text and not calls:
+        return replace(_empty(parts, finish), usage=usage)
     model = parts.model.removeprefix(f"{PREFIXES[request.model.provider]}/")
     return ModelAnswer(text, usage, model or request.model.model, calls, finish)
+
+
+def _empty(parts: _Parts, finish: Finish) -> Fault:
+    """What is behind an answer that holds nothing."""
+    if parts.refusal or finish == "content_filter":
+        return Fault("CONTENT_POLICY", "it refused", parts.refusal)
+    if finish == "length":
+        return Fault(
+            "INVALID_RESPONSE",
+            "its answer is empty: all of its tokens went before it said anything",
+            hint="Raise `max_tokens` of the model.",
+        )
+    hint = "Ask again, or change the prompt."
+    return Fault("INVALID_RESPONSE", "its answer is empty", hint=hint)
 
 
 def _finish(reason: str, calls: tuple[ToolCall, ...]) -> Finish:
