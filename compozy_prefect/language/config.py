@@ -41,6 +41,46 @@ class Effect(NamedTuple):
 
 
 EFFECTS: dict[str, Effect] = {
+    "attachments.max_download_size_bytes": Effect(
+        "how large a file may be that is sent with a prompt",
+        ("ATTACHMENTS_MAX_DOWNLOAD_SIZE_BYTES",),
+        "--attachments-max-download-size",
+    ),
+    "attachments.download_timeout": Effect(
+        "`timeout` of attachments that have none",
+        ("ATTACHMENTS_DOWNLOAD_TIMEOUT",),
+        "--attachments-download-timeout",
+    ),
+    "attachments.max_redirects": Effect(
+        "how often the download of an attachment is sent elsewhere",
+        ("ATTACHMENTS_MAX_REDIRECTS",),
+        "--attachments-max-redirects",
+    ),
+    "attachments.allowed_mime_types.image": Effect(
+        "which images may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_IMAGE",)
+    ),
+    "attachments.allowed_mime_types.audio": Effect(
+        "which sounds may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_AUDIO",)
+    ),
+    "attachments.allowed_mime_types.video": Effect(
+        "which films may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_VIDEO",)
+    ),
+    "attachments.allowed_mime_types.pdf": Effect(
+        "which documents may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_PDF",)
+    ),
+    "attachments.text_part_max_bytes": Effect(
+        "how long an attached text may be", ("ATTACHMENTS_TEXT_PART_MAX_BYTES",)
+    ),
+    "attachments.http_user_agent": Effect(
+        "what downloads of attachments say they are",
+        ("ATTACHMENTS_HTTP_USER_AGENT",),
+        "--attachments-http-user-agent",
+    ),
+    "attachments.ssrf_strict": Effect(
+        "whether attachments in a private network are refused that the file spells out",
+        ("ATTACHMENTS_SSRF_STRICT",),
+        "--attachments-ssrf-strict",
+    ),
     "limits.max_nesting_depth": Effect(
         "how deep containers may stand inside each other",
         ("LIMITS_MAX_NESTING_DEPTH", "MAX_NESTING_DEPTH"),

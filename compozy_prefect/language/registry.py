@@ -87,7 +87,9 @@ _PLANNED = tuple(
 
 # Why a setting does nothing here, by the beginning of its key; the longest that fits holds.
 _REASONS = {
-    "attachments": "attachments are not sent yet",
+    "attachments.mime_head_max_bytes": "each type is told by as many bytes as it needs",
+    "attachments.pdf_extract_max_chars": "PDFs are sent whole, to models that take them",
+    "attachments.temp_dir_quota_bytes": "downloads are kept in memory, and in no file",
     "cache": "Prefect keeps the results of steps, in its own storage",
     "cli": "the commands here call no service; `--debug`, `--quiet` and `--env-file` are flags",
     "database": "Prefect keeps the executions, in its own database",

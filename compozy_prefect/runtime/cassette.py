@@ -4,6 +4,8 @@
     {"kind": "model", "name": "greeter/greet", "asked": {…}, "answer": {…}}
     {"kind": "tool", "name": "search", "asked": {…}, "error": {…}}
 
+A file that was fetched is a line, too, of the kind `file`. Of files the digest is kept.
+
 A line a call, written when it has ended, without the secrets of the run. Two runs that ask the same
 get the same answers, so that what differs from run to run, the clock of templates and the id of the
 execution, stands still on both sides.
@@ -38,6 +40,7 @@ from compozy_prefect.runtime.redaction import Redactor
 
 FORMAT = 1
 EXECUTION = "EXECUTION"  # stands for the id of the run
+_KINDS = {"model": "agent and action", "file": "attachment"}
 _SHOWN = 24  # lines of a difference
 _LONGEST = 20_000  # characters of a question that are compared to say what differs
 
@@ -171,7 +174,7 @@ class Cassette:
         return plain
 
     def _unrecorded(self, kind: str, name: str, asked: Json) -> str:
-        what = f"{'agent and action' if kind == 'model' else 'tool'} `{name}`"
+        what = f"{_KINDS.get(kind, kind)} `{name}`"
         known = self._in_order.get((kind, name))
         if not known:
             return f"{self.path} has no call of the {what}; record it again with --record"
@@ -226,7 +229,7 @@ def _entry(path: Path | str, number: int, line: str) -> dict[str, Any]:
 
 
 def _error(kind: str, error: dict[str, Any]) -> RunError:
-    made = ModelFailed if kind == "model" else ToolFailed
+    made = {"model": ModelFailed, "tool": ToolFailed}.get(kind, RunError)
     return made(
         error["message"],
         code=error["code"],

@@ -13,10 +13,10 @@ from compozy_prefect.language.models.project import Project as ProjectNoun
 from compozy_prefect.language.models.task import BasicTask, MemoryTask, Task
 from compozy_prefect.language.nodes import Mapping
 
-_AGENT = ("mcps", "memory", "knowledge", "attachments")
-_ACTION = ("attachments",)
+_AGENT = ("mcps", "memory", "knowledge")
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
-_PROMPTED = tuple(name for name in _TASK if name != "tools")  # of a task that only asks
+_ASKING = ("knowledge", "tools", "mcps", "memory")  # of a task with an agent
+_PROMPTED = ("knowledge", "mcps", "memory")  # of a task that only asks
 _WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
 _TRIGGER = ("webhook",)
 _PROJECT = ("mcps", "embedders", "vector_dbs", "knowledge_bases")
@@ -31,17 +31,19 @@ def support(project: Project) -> Iterator[Diagnostic]:
         for trigger in workflow.triggers:
             yield from _unused(trigger, _TRIGGER)
         for task in checked.scope.tasks:
-            yield from _unused(task, _TASK if _has_executor(task) else _PROMPTED)
+            yield from _unused(task, _inert(task))
             if isinstance(task, MemoryTask):
                 yield from _store(task, checked.scope)
         for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)
-            for action in agent.actions:
-                yield from _unused(action, _ACTION)
 
 
-def _has_executor(task: Task) -> bool:
-    return not isinstance(task, BasicTask) or task.agent is not None or task.tool is not None
+def _inert(task: Task) -> tuple[str, ...]:
+    if not isinstance(task, BasicTask) or task.tool is not None:
+        return _TASK
+    if task.agent is not None or task.action:
+        return _ASKING
+    return _PROMPTED if task.prompt else _TASK
 
 
 def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
