@@ -48,11 +48,21 @@ class RetryPlan:
 
 
 @dataclass(frozen=True)
+class PausePlan:
+    """The pauses between the attempts of one call, in seconds: they double, and vary by a share."""
+
+    first: float = 0.1
+    longest: float = 10.0
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True)
 class ModelPlan:
     """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty.
 
     `price` is in US dollars for a million tokens: `input`, `output`, `cached_input`. `fallbacks`
     are asked when this model fails, and have none themselves; `routing` says who is asked first.
+    A model that is not limited is held back by nothing, whatever its `rate_limit` says.
     """
 
     provider: str
@@ -63,7 +73,9 @@ class ModelPlan:
     params: dict[str, Json] = field(default_factory=dict)
     timeout: float = 300.0
     retry_attempts: int = 3
+    pauses: PausePlan = PausePlan()
     context_window: int = 0
+    is_limited: bool = True
     rate_limit: dict[str, Json] = field(default_factory=dict)
     price: dict[str, float] = field(default_factory=dict)
     fallbacks: tuple[ModelPlan, ...] = ()

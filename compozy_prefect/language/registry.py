@@ -98,8 +98,6 @@ _REASONS = {
     "limits.max_config_file_nesting_depth": "it is 100 levels here, always",
     "limits.max_config_file_size": "it is 10 MiB here, always",
     "llm": "this version does not act on it yet",
-    "llm.retry_backoff": "pauses double from 100 ms to 10 s here, always",
-    "llm.retry_jitter": "pauses vary by 10 % here, always",
     "mcp_proxy": "MCP servers are not called yet",
     "memory": "memories are not kept yet",
     "mode": "there is one way to run here: Prefect's",
