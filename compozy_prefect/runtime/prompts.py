@@ -27,6 +27,7 @@ from compozy_prefect.runtime.attachments import Attachments, Written
 from compozy_prefect.runtime.context import Context
 from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
 from compozy_prefect.runtime.llm.media import fetches
+from compozy_prefect.runtime.memory.transcripts import transcripts
 from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.scope import Opened, Scope, valid
 
@@ -71,7 +72,17 @@ async def asked(
     if action.input_schema is not None:
         what = f"the input of action `{name}` of agent `{agent.id}`"
         effective = valid(effective, action.input_schema, what)
-    seen = scope.context.for_prompt(step, agent, env=env, action=name, given=effective)
+    seen = scope.context.for_step(step, env=env, action=name, given=effective)
+    said = await transcripts(
+        agent.memory,
+        scope.workflow.memories,
+        scope.services.in_memory,
+        str(seen["project"]["name"]),
+        lambda index, use: templates.render_text(
+            use.key, seen, environment, f"{at}/memory/{index}/key", scope.spans
+        ),
+    )
+    seen = scope.context.for_prompt(step, env=env, action=name, given=effective, memory=said)
     rendering = _Rendering(scope, seen, env, environment, method)
 
     prompts = []
