@@ -132,7 +132,7 @@ def resume(
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
     runner_of(plan, env)
-    tape = cassette(None, record.cassette, loose=record.loose)
+    tape = _tape(record, notify or (lambda line: None))
     services = connect(
         workflow,
         env,
@@ -162,6 +162,22 @@ def signal(
     from compozy_prefect.flows.control import send
 
     return asyncio.run(send(id, name, {} if payload is None else payload))
+
+
+def _tape(record: Record, tell: Notify) -> Cassette | None:
+    """The cassette that the execution began with: it answers again, or is recorded further."""
+    if record.cassette is None or not record.records:
+        return cassette(None, record.cassette, loose=record.loose)
+    from compozy_prefect.runtime.cassette import Cassette
+
+    try:
+        tape = Cassette.continued(record.cassette)
+    except UsageError as fault:
+        # The run counts more than its recording.
+        tell(f"the recording does not go on: {fault}")
+        return None
+    tell(f"recording goes on in {record.cassette}")
+    return tape
 
 
 def _adopted(id: str, notify: Notify | None) -> Record | None:
