@@ -6,9 +6,12 @@ Aliases are resolved and defaults written out, as everywhere in the plan.
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePosixPath
 from typing import Any
 
 from compozy_prefect.compiler.plan import (
+    AttachmentLimits,
+    AttachmentPlan,
     Json,
     McpPlan,
     MemoryPlan,
@@ -22,6 +25,7 @@ from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.compiler.sequence import condition_kind, target_id
 from compozy_prefect.language.config import Config
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.knowledge import Attachment
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.memory import Memory
 from compozy_prefect.language.models.project import Runtime
@@ -141,8 +145,37 @@ def schedule_plan(schedule: Schedule | None) -> SchedulePlan | None:
     )
 
 
-def attachments(noun: Noun) -> tuple[Json, ...]:
-    return tuple(written(noun, "attachments") or ())
+def attachment_plans(given: list[Attachment]) -> tuple[AttachmentPlan, ...]:
+    return tuple(
+        AttachmentPlan(
+            type=one.type,
+            url=one.url or "",
+            path=one.path or "",
+            urls=tuple(one.urls or ()),
+            paths=tuple(one.paths or ()),
+            name=one.name or "",
+            mime=one.mime or "",
+            timeout=one.timeout or 0.0,
+            folder=str(PurePosixPath(one.node.span.file).parent).removeprefix("."),
+        )
+        for one in given
+    )
+
+
+def attachment_limits(config: Config) -> AttachmentLimits:
+    types = {
+        kind: tuple(config[f"attachments.allowed_mime_types.{kind}"])
+        for kind in ("image", "audio", "video", "pdf")
+    }
+    return AttachmentLimits(
+        largest=config["attachments.max_download_size_bytes"],
+        text=config["attachments.text_part_max_bytes"],
+        timeout=config["attachments.download_timeout"],
+        redirects=config["attachments.max_redirects"],
+        types=types,
+        user_agent=config["attachments.http_user_agent"],
+        strict=config["attachments.ssrf_strict"],
+    )
 
 
 def written(noun: Noun, name: str) -> Json:

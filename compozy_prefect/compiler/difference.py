@@ -118,6 +118,9 @@ _CALLED = {
     "model.api_url": "the address of the model",
     "model.model": "the model",
     "model.params.*": "the parameter `{}` of the model",
+    "model.pauses.first": "the first pause between attempts of a call",
+    "model.pauses.jitter": "how much pauses between attempts of a call vary",
+    "model.pauses.longest": "the longest pause between attempts of a call",
     "model.provider": "the provider",
     "model.retry_attempts": "the number of attempts of a call",
     "model.timeout": "the time limit of a call",
@@ -146,12 +149,16 @@ _CALLED = {
     "wait.timeout": "how long it waits",
 }
 _SECONDS = frozenset(
-    ("model.timeout", "retry.initial", "retry.maximum", "sleep", "timeout", "ttl", "wait.timeout")
+    {"model.pauses.first", "model.pauses.longest", "model.timeout", "retry.initial"}
+    | {"retry.maximum", "sleep", "timeout", "ttl", "wait.timeout"}
 )
 # What a field has that a plan does not write, of those that a plan leaves out at their default.
 _DEFAULTS: dict[str, Json] = {
     "fan.max_workers": 0,
     "fan.strategy": "wait_all",
+    "model.pauses.first": 0.1,
+    "model.pauses.jitter": 0.1,
+    "model.pauses.longest": 10.0,
     "model.retry_attempts": 3,
     "model.timeout": 300.0,
     "recover_on_error": False,

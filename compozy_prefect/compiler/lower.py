@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from compozy_prefect.compiler.builtins import builtin_plan
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
-    attachments,
+    attachment_limits,
+    attachment_plans,
     mcp_plan,
     memory_plan,
     plain,
@@ -161,6 +162,7 @@ class _Workflow:
             knowledge=written(workflow, "knowledge"),
             recover_on_error=self._recovers(),
             budget=budget_plan(workflow.config.budget if workflow.config else None),
+            attachments=attachment_limits(self._config),
             start=self._tree.sequence.start,
             steps=steps,
             outputs=plain(workflow.outputs),
@@ -212,7 +214,7 @@ class _Workflow:
             needs=tuple(sorted(one.id for one in self._waits.get(step, ()))),
             steps=tuple(self._step(one) for one in step.steps),
             budget=budget_plan(task.budget or (task.config.budget if task.config else None)),
-            attachments=attachments(task),
+            attachments=attachment_plans(task.attachments),
             knowledge=written(task, "knowledge"),
         )
         match task:
@@ -344,7 +346,7 @@ class _Workflow:
                     input_schema=self._schema(action.input),
                     output_schema=self._schema(action.output),
                     json_mode=action.json_mode,
-                    attachments=attachments(action),
+                    attachments=attachment_plans(action.attachments),
                 )
                 for action in agent.actions
             },
@@ -356,7 +358,7 @@ class _Workflow:
             memory=self._uses(agent.memory),
             loop=loop_plan(self._config, model, agent.max_iterations),
             budget=budget_plan(agent.budget),
-            attachments=attachments(agent),
+            attachments=attachment_plans(agent.attachments),
             knowledge=written(agent, "knowledge"),
         )
 

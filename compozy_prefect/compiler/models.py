@@ -6,10 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from compozy_prefect.compiler.definitions import plain, values
-from compozy_prefect.compiler.plan import BudgetPlan, LoopPlan, ModelPlan
+from compozy_prefect.compiler.plan import BudgetPlan, Json, LoopPlan, ModelPlan, PausePlan
 from compozy_prefect.language.config import Config
 from compozy_prefect.language.models.budget import Budget
 from compozy_prefect.language.models.model import Model
+
+_LIMITS = (
+    "concurrency",
+    "queue_size",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "request_burst",
+    "token_burst",
+)
 
 
 def model_plan(
@@ -36,14 +45,35 @@ def model_plan(
         params=plain(model.parameters()),
         timeout=given_or(model.timeout, config["llm.provider_timeout"]),
         retry_attempts=max(1, attempts),  # none at all is one: the first
+        pauses=PausePlan(
+            config["llm.retry_backoff_base"],
+            config["llm.retry_backoff_max"],
+            config["llm.retry_jitter_percent"] / 100 if config["llm.retry_jitter"] else 0.0,
+        ),
         context_window=model.context_window or 0,
-        rate_limit=values(model.rate_limit),
+        is_limited=config["llm.rate_limiting.enabled"],
+        rate_limit=_rate_limit(config, model),
         price=values(model.price),
         fallbacks=tuple(
             model_plan(config, other, secrets) for other in others if other is not None
         ),
         routing=model.routing if others else "priority",
     )
+
+
+def _rate_limit(config: Config, model: Model) -> dict[str, Json]:
+    """What the model says, over what is said of its provider, over what is said of all.
+
+    A default that nobody wrote is none: calls that wait hurt nobody, and those that are shared with
+    other processes ask the server each time.
+    """
+    provider = config["llm.rate_limiting.per_provider_limits"].get(model.provider)
+    found: dict[str, Json] = {}
+    for name in _LIMITS:
+        setting = config.setting(f"llm.rate_limiting.default_{name}")
+        if setting.origin.where != "default":
+            found[name] = setting.value
+    return found | values(provider) | values(model.rate_limit)
 
 
 def budget_plan(given: Budget | None) -> BudgetPlan | None:

@@ -48,11 +48,21 @@ class RetryPlan:
 
 
 @dataclass(frozen=True)
+class PausePlan:
+    """The pauses between the attempts of one call, in seconds: they double, and vary by a share."""
+
+    first: float = 0.1
+    longest: float = 10.0
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True)
 class ModelPlan:
     """One provider entry as an agent uses it (language.md §5). `api_key` is a template or empty.
 
     `price` is in US dollars for a million tokens: `input`, `output`, `cached_input`. `fallbacks`
     are asked when this model fails, and have none themselves; `routing` says who is asked first.
+    A model that is not limited is held back by nothing, whatever its `rate_limit` says.
     """
 
     provider: str
@@ -63,7 +73,9 @@ class ModelPlan:
     params: dict[str, Json] = field(default_factory=dict)
     timeout: float = 300.0
     retry_attempts: int = 3
+    pauses: PausePlan = PausePlan()
     context_window: int = 0
+    is_limited: bool = True
     rate_limit: dict[str, Json] = field(default_factory=dict)
     price: dict[str, float] = field(default_factory=dict)
     fallbacks: tuple[ModelPlan, ...] = ()
@@ -81,6 +93,48 @@ class BudgetPlan:
 
 
 @dataclass(frozen=True)
+class AttachmentPlan:
+    """Files that are sent with a prompt (language.md §12.2). All text is templates.
+
+    `folder` is that of the file which names them, from the project's directory. `timeout` is that
+    of a download in seconds, 0 for the one of the settings.
+    """
+
+    type: str
+    url: str = ""
+    path: str = ""
+    urls: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    name: str = ""
+    mime: str = ""
+    timeout: float = 0.0
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class AttachmentLimits:
+    """What attachments may be: bytes of a file and of a text, seconds, redirects, types by kind.
+
+    `strict`: nothing is fetched from a private network, even where the file spells it out.
+    """
+
+    largest: int = 10_000_000
+    text: int = 5 * 2**20
+    timeout: float = 30.0
+    redirects: int = 3
+    types: dict[str, tuple[str, ...]] = field(
+        default_factory=lambda: {
+            "image": ("image/*",),
+            "audio": ("audio/*",),
+            "video": ("video/*",),
+            "pdf": ("application/pdf",),
+        }
+    )
+    user_agent: str = "Compozy/1.0"
+    strict: bool = False
+
+
+@dataclass(frozen=True)
 class ActionPlan:
     """One action of an agent (language.md §4.2). `prompt` is a template."""
 
@@ -90,7 +144,7 @@ class ActionPlan:
     input_schema: Json = None
     output_schema: Json = None
     json_mode: bool = False
-    attachments: tuple[Json, ...] = ()
+    attachments: tuple[AttachmentPlan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +200,7 @@ class AgentPlan:
     memory: tuple[MemoryUse, ...] = ()
     loop: LoopPlan = LoopPlan()
     budget: BudgetPlan | None = None
-    attachments: tuple[Json, ...] = ()
+    attachments: tuple[AttachmentPlan, ...] = ()
     knowledge: Json = None
 
 
@@ -366,7 +420,7 @@ class StepPlan:
     signal: SignalPlan | None = None
     memory: MemoryCall | None = None
     budget: BudgetPlan | None = None
-    attachments: tuple[Json, ...] = ()
+    attachments: tuple[AttachmentPlan, ...] = ()
     knowledge: Json = None
 
     @cached_property
@@ -421,6 +475,7 @@ class WorkflowPlan:
     knowledge: Json = None
     recover_on_error: bool = False
     budget: BudgetPlan | None = None
+    attachments: AttachmentLimits = AttachmentLimits()
     start: str = ""
     steps: tuple[StepPlan, ...] = ()
     outputs: Json = None

@@ -1,6 +1,6 @@
 """A run → artifacts in the Prefect UI.
 
-They show its plan, how far its collections are, its output, and the tokens of each step.
+They show its plan, how far its collections are, its output, and the tokens of each call of a model.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
 
-from compozy_prefect.compiler.plan import Plan
-from compozy_prefect.runtime.llm.client import Usage
+from compozy_prefect.compiler.plan import Json, Plan
 from compozy_prefect.runtime.outcome import Outcome
 
 PATIENCE = 12.0  # seconds; a server that is started again needs about five
@@ -56,10 +55,17 @@ async def picture(client: PrefectClient, flow_run: FlowRun, plan: Plan, workflow
 
 
 async def publish(
-    client: PrefectClient, flow_run: FlowRun, workflow_id: str, outcome: Outcome
+    client: PrefectClient,
+    flow_run: FlowRun,
+    workflow_id: str,
+    outcome: Outcome,
+    spent: list[dict[str, Json]],
 ) -> bool:
-    """Shows the outcome. False when the server does not answer, or not in time."""
-    items = [_output(workflow_id, outcome), _usage(workflow_id, outcome)]
+    """Shows the outcome, and the rows of what models have taken.
+
+    False when the server does not answer, or not in time.
+    """
+    items = [_output(workflow_id, outcome), _usage(workflow_id, outcome, spent)]
     return await _create(client, flow_run, [item for item in items if item])
 
 
@@ -170,24 +176,22 @@ def _output(workflow_id: str, outcome: Outcome) -> ArtifactCreate:
     )
 
 
-def _usage(workflow_id: str, outcome: Outcome) -> ArtifactCreate | None:
-    rows = [
-        _row(name, state.usage) for name, state in outcome.tasks.items() if state.usage is not None
-    ]
-    if not rows:
+def _usage(
+    workflow_id: str, outcome: Outcome, spent: list[dict[str, Json]]
+) -> ArtifactCreate | None:
+    if not spent:
         return None
+    rows = list(spent)
     if len(rows) > 1:
-        rows.append(_row("total", outcome.usage))
+        usage = outcome.usage
+        total = {"task": "total", "call": "", "model": ""}
+        rows.append({**total, **usage.to_json(), "calls": usage.calls})
     return ArtifactCreate(
         key=key(workflow_id, "usage"),
         type="table",
         description=f"Tokens used by workflow {workflow_id}",
         data=json.dumps(rows),
     )
-
-
-def _row(task: str, usage: Usage) -> dict[str, object]:
-    return {"task": task, **usage.to_json(), "calls": usage.calls}
 
 
 def _first_line(error: Exception) -> str:

@@ -46,7 +46,10 @@ MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name a
 
 
 class StepWatch:
-    """Tells of the calls of one step: log lines, rows where it has tools, and pieces of answers."""
+    """Tells of the calls of one step: log lines, rows where it has tools, and pieces of answers.
+
+    `book` gets each call of a model, without secrets.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,10 @@ class StepWatch:
         redactor: Redactor,
         watched: Watched,
         make_row: MakeRow | None,
+        book: Callable[[Called], None],
     ) -> None:
         self._step, self._log, self._redactor = step, log, redactor
-        self._watched, self._make_row = watched, make_row
+        self._watched, self._make_row, self._book = watched, make_row, book
         self._rows: dict[str, engine.Row] = {}
 
     @property
@@ -73,6 +77,7 @@ class StepWatch:
         error = self._redactor.text(called.error)
         usage, row = called.usage, self._rows.pop(called.key, None)
         if called.kind == "model":
+            self._book(called._replace(error=error))
             tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
             cost = "" if not usage.cost_usd else f", {usage.cost_usd:.6f} USD"
             what = f"model {called.name}: {tokens}{cost}"

@@ -268,6 +268,7 @@ class Dispatch:
         for path, state in answer["states"]:
             run.states[path] = state_from_wire(state)
         run.taken |= {Taken(*one) for one in answer["taken"]}
+        run.ledger.take(answer["calls"])
         steps = self._inside.scope.workflow.all_steps
         for event, path, *values in answer["events"]:
             if event == "step_finished":

@@ -33,7 +33,7 @@ from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
 from compozy_prefect.errors import RunError, TemplateError, UsageError
 from compozy_prefect.expressions import parse
-from compozy_prefect.flows import artifacts, engine, lease
+from compozy_prefect.flows import artifacts, engine, lease, metrics
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.batches import collected
 from compozy_prefect.flows.branch import Branches
@@ -42,6 +42,7 @@ from compozy_prefect.flows.cluster import Cluster
 from compozy_prefect.flows.engine import stop_retrying
 from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.ledger import Ledger
 from compozy_prefect.flows.limits import SharedLimits
 from compozy_prefect.flows.nested import Nested
 from compozy_prefect.flows.observer import Watched
@@ -141,7 +142,8 @@ async def execute(
     if session.claimed is not None:
         await settle(client, flow_run, session.claimed)
     await drawing
-    if not await artifacts.publish(client, flow_run, workflow_id, outcome):
+    spent = execution.ledger.table(execution.states)
+    if not await artifacts.publish(client, flow_run, workflow_id, outcome, spent):
         stop_retrying(client)
     if is_alone:
         await pace.told()  # this process may end with the flow run
@@ -156,6 +158,10 @@ async def _with_cluster(session: Session) -> AsyncIterator[None]:
     finally:
         if session.cluster is not None:
             await session.cluster.close()
+
+
+def _ledger() -> Ledger:
+    return Ledger(metrics.counting())
 
 
 def _open() -> asyncio.Event:
@@ -183,6 +189,7 @@ class _Execution:
     states: dict[str, TaskState | None] = field(default_factory=dict, init=False)
     gate: asyncio.Event = field(default_factory=_open, init=False)
     failure: Failure | None = field(default=None, init=False)
+    ledger: Ledger = field(default_factory=_ledger, init=False)
 
     async def draw(self) -> None:
         """Shows the plan, once. A run does not fail because its picture does."""
@@ -308,7 +315,15 @@ class _Execution:
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
-                flow_run, redactor, journal, log, cancellation, self.pace, self.activity, watched
+                flow_run,
+                redactor,
+                journal,
+                log,
+                cancellation,
+                self.pace,
+                self.activity,
+                watched,
+                self.ledger,
             )
 
         run = Run(
@@ -321,6 +336,7 @@ class _Execution:
             send=Sender(self.plan, self.flow_run.id, self.session.start, journal),
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),
+            ledger=self.ledger,
             place=self._placer(scope.services),
             states=self.states,
             taken=self.session.taken,

@@ -57,7 +57,7 @@ class Record:
 
     `plan` is the plan's hash, `pid` the process that had the run last. `done` is the time of its
     success, in seconds since 1970; everything that has none can be resumed. `cassette` is the path
-    of the one that answers, perhaps `loose`ly.
+    of the one that answers, perhaps `loose`ly, or that the run `records`.
     """
 
     id: str
@@ -67,6 +67,7 @@ class Record:
     mocks: Json = None
     cassette: str | None = None
     loose: bool = False
+    records: bool = False
     root: str | None = None
     env_file: str | None = None
     keys_in_files: bool = False

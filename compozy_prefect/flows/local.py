@@ -68,7 +68,15 @@ def run(
     replays = cassette is not None and cassette.replays
     refuse(plan, given, env, offline=offline or replays, mocks=answers)
     runner_of(project.plan, env)
-    services = connect(plan, env, offline=offline, mocks=answers, cassette=cassette, notify=notify)
+    services = connect(
+        plan,
+        env,
+        offline=offline,
+        mocks=answers,
+        cassette=cassette,
+        root=project.root,
+        notify=notify,
+    )
 
     from compozy_prefect.flows.run import run_sync
 
@@ -124,8 +132,16 @@ def resume(
     env = {**os.environ, **_environment(origin)}
     workflow = plan.workflows[record.workflow]
     runner_of(plan, env)
-    tape = cassette(None, record.cassette, loose=record.loose)
-    services = connect(workflow, env, offline=offline, mocks=answers, cassette=tape, notify=notify)
+    tape = _tape(record, notify or (lambda line: None))
+    services = connect(
+        workflow,
+        env,
+        offline=offline,
+        mocks=answers,
+        cassette=tape,
+        root=origin.root,
+        notify=notify,
+    )
 
     from compozy_prefect.flows.resume import resume_sync
 
@@ -146,6 +162,22 @@ def signal(
     from compozy_prefect.flows.control import send
 
     return asyncio.run(send(id, name, {} if payload is None else payload))
+
+
+def _tape(record: Record, tell: Notify) -> Cassette | None:
+    """The cassette that the execution began with: it answers again, or is recorded further."""
+    if record.cassette is None or not record.records:
+        return cassette(None, record.cassette, loose=record.loose)
+    from compozy_prefect.runtime.cassette import Cassette
+
+    try:
+        tape = Cassette.continued(record.cassette)
+    except UsageError as fault:
+        # The run counts more than its recording.
+        tell(f"the recording does not go on: {fault}")
+        return None
+    tell(f"recording goes on in {record.cassette}")
+    return tape
 
 
 def _adopted(id: str, notify: Notify | None) -> Record | None:
@@ -216,6 +248,7 @@ def connect(
     offline: bool,
     mocks: Mocks | None,
     cassette: Cassette | None = None,
+    root: Path | None = None,
     notify: Notify | None = None,
 ) -> Services:
     """Finds or starts a Prefect server for this process, and makes the services of a run.
@@ -228,7 +261,12 @@ def connect(
     from compozy_prefect.flows.limits import SharedLimits
 
     return Services.create(
-        offline=offline, mocks=mocks, env=env, cassette=cassette, shared=SharedLimits()
+        offline=offline,
+        mocks=mocks,
+        env=env,
+        cassette=cassette,
+        shared=SharedLimits(),
+        root=root,
     )
 
 

@@ -34,6 +34,7 @@ from compozy_prefect.flows.containers import Row, fan_out, in_item
 from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.fanout import FanOut
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.ledger import Ledger
 from compozy_prefect.flows.limits import SharedLimits
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import BURST, Pace
@@ -105,7 +106,7 @@ async def _perform(common: Json, batch: Json) -> Json:
     pace = Pace(engine.events_sent, partial(client.read_flow_run, root), burst)
     redactor = Redactor(common["secrets"])
     events, gate = _Events(), asyncio.Event()
-    watched = Watched(events)
+    watched, ledger = Watched(events), Ledger()
     runner = StepRunner(
         UUID(common["flow_run"]),
         redactor,
@@ -115,6 +116,7 @@ async def _perform(common: Json, batch: Json) -> Json:
         pace,
         Activity(),
         watched,
+        ledger,
     )
     run = Run(
         watched=watched,
@@ -126,6 +128,7 @@ async def _perform(common: Json, batch: Json) -> Json:
         send=_not_here,
         gates=(gate,),
         progress=_not_here,
+        ledger=ledger,
     )
     gate.set()
     work = heard.work = _fan_out(common, batch, run, runner, permit)
@@ -149,6 +152,7 @@ async def _perform(common: Json, batch: Json) -> Json:
         "taken": sorted(run.taken),
         "ended": [*work.ended.items()],
         "events": events.told,
+        "calls": ledger.to_json(),
         "cancelled": heard.reason,
     }
 

@@ -28,6 +28,7 @@ from compozy_prefect.flows.attempts import (
 )
 from compozy_prefect.flows.calls import StepWatch
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.ledger import Ledger
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
 from compozy_prefect.runtime.calls import Watch
@@ -48,6 +49,7 @@ class StepRunner:
     pace: Pace
     activity: Activity
     watched: Watched
+    ledger: Ledger
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         """Runs the step to its end, with all its attempts.
@@ -141,7 +143,8 @@ class StepRunner:
             return engine.Row(self.pace, self.flow_run, at, name, f"{kind} call", after)
 
         made = row if has_tools else None
-        return StepWatch(instance.step, log, self.redactor, self.watched, made)
+        book = partial(self.ledger.add, instance.where)
+        return StepWatch(instance.step, log, self.redactor, self.watched, made, book)
 
     def row_id(self, instance: Instance) -> UUID:
         return engine.row_id(self.flow_run, instance.where)

@@ -21,6 +21,7 @@ from compozy_prefect.flows.attempts import Instance, canceled
 from compozy_prefect.flows.containers import Row, container
 from compozy_prefect.flows.evaluated import WAIT_TIMEOUT, Made, evaluated
 from compozy_prefect.flows.fanout import Elsewhere
+from compozy_prefect.flows.ledger import Ledger
 from compozy_prefect.flows.memory import remember
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.steps import StepRunner
@@ -85,6 +86,7 @@ class Run:
     send: Callable[[Scope, str, str, Mapping[str, Json]], Awaitable[None]]
     gates: tuple[asyncio.Event, ...]
     progress: Progress
+    ledger: Ledger
     place: Placer | None = None
     states: dict[str, TaskState | None] = field(default_factory=dict)
     taken: set[Taken] = field(default_factory=set)

@@ -41,6 +41,46 @@ class Effect(NamedTuple):
 
 
 EFFECTS: dict[str, Effect] = {
+    "attachments.max_download_size_bytes": Effect(
+        "how large a file may be that is sent with a prompt",
+        ("ATTACHMENTS_MAX_DOWNLOAD_SIZE_BYTES",),
+        "--attachments-max-download-size",
+    ),
+    "attachments.download_timeout": Effect(
+        "`timeout` of attachments that have none",
+        ("ATTACHMENTS_DOWNLOAD_TIMEOUT",),
+        "--attachments-download-timeout",
+    ),
+    "attachments.max_redirects": Effect(
+        "how often the download of an attachment is sent elsewhere",
+        ("ATTACHMENTS_MAX_REDIRECTS",),
+        "--attachments-max-redirects",
+    ),
+    "attachments.allowed_mime_types.image": Effect(
+        "which images may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_IMAGE",)
+    ),
+    "attachments.allowed_mime_types.audio": Effect(
+        "which sounds may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_AUDIO",)
+    ),
+    "attachments.allowed_mime_types.video": Effect(
+        "which films may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_VIDEO",)
+    ),
+    "attachments.allowed_mime_types.pdf": Effect(
+        "which documents may be attached", ("ATTACHMENTS_ALLOWED_MIME_TYPES_PDF",)
+    ),
+    "attachments.text_part_max_bytes": Effect(
+        "how long an attached text may be", ("ATTACHMENTS_TEXT_PART_MAX_BYTES",)
+    ),
+    "attachments.http_user_agent": Effect(
+        "what downloads of attachments say they are",
+        ("ATTACHMENTS_HTTP_USER_AGENT",),
+        "--attachments-http-user-agent",
+    ),
+    "attachments.ssrf_strict": Effect(
+        "whether attachments in a private network are refused that the file spells out",
+        ("ATTACHMENTS_SSRF_STRICT",),
+        "--attachments-ssrf-strict",
+    ),
     "limits.max_nesting_depth": Effect(
         "how deep containers may stand inside each other",
         ("LIMITS_MAX_NESTING_DEPTH", "MAX_NESTING_DEPTH"),
@@ -63,6 +103,60 @@ EFFECTS: dict[str, Effect] = {
         "`retry_attempts` of models that have none",
         ("LLM_RETRY_ATTEMPTS",),
         "--llm-retry-attempts",
+    ),
+    "llm.retry_backoff_base": Effect(
+        "the first pause between two attempts of a call",
+        ("LLM_RETRY_BACKOFF_BASE",),
+        "--llm-retry-backoff-base",
+    ),
+    "llm.retry_backoff_max": Effect(
+        "the longest pause between two attempts of a call",
+        ("LLM_RETRY_BACKOFF_MAX",),
+        "--llm-retry-backoff-max",
+    ),
+    "llm.retry_jitter": Effect(
+        "whether these pauses vary", ("LLM_RETRY_JITTER",), "--llm-retry-jitter"
+    ),
+    "llm.retry_jitter_percent": Effect(
+        "by how much", ("LLM_RETRY_JITTER_PERCENT",), "--llm-retry-jitter-percent"
+    ),
+    "llm.rate_limiting.enabled": Effect(
+        "whether calls are held back by any limit",
+        ("LLM_RATE_LIMITING_ENABLED",),
+        "--llm-rate-limiting-enabled",
+    ),
+    "llm.rate_limiting.default_concurrency": Effect(
+        "calls at a time of models whose `rate_limit` says none",
+        ("LLM_RATE_LIMITING_DEFAULT_CONCURRENCY",),
+        "--llm-rate-limiting-default-concurrency",
+    ),
+    "llm.rate_limiting.default_queue_size": Effect(
+        "calls that may wait, of models that say none; any number if nothing does",
+        ("LLM_RATE_LIMITING_DEFAULT_QUEUE_SIZE",),
+        "--llm-rate-limiting-default-queue-size",
+    ),
+    "llm.rate_limiting.default_requests_per_minute": Effect(
+        "calls a minute of models that say none",
+        ("LLM_RATE_LIMITING_DEFAULT_REQUESTS_PER_MINUTE",),
+        "--llm-rate-limiting-default-rpm",
+    ),
+    "llm.rate_limiting.default_tokens_per_minute": Effect(
+        "tokens a minute of models that say none",
+        ("LLM_RATE_LIMITING_DEFAULT_TOKENS_PER_MINUTE",),
+        "--llm-rate-limiting-default-tpm",
+    ),
+    "llm.rate_limiting.default_request_burst": Effect(
+        "calls that may exceed it at once",
+        ("LLM_RATE_LIMITING_DEFAULT_REQUEST_BURST",),
+        "--llm-rate-limiting-default-request-burst",
+    ),
+    "llm.rate_limiting.default_token_burst": Effect(
+        "tokens that may exceed it at once",
+        ("LLM_RATE_LIMITING_DEFAULT_TOKEN_BURST",),
+        "--llm-rate-limiting-default-token-burst",
+    ),
+    "llm.rate_limiting.per_provider_limits": Effect(
+        "`rate_limit` by provider", ("LLM_RATE_LIMITING_PER_PROVIDER_LIMITS",)
     ),
     "llm.max_tool_iterations": Effect(
         "`max_tool_iterations` of models that have none",

@@ -87,7 +87,9 @@ _PLANNED = tuple(
 
 # Why a setting does nothing here, by the beginning of its key; the longest that fits holds.
 _REASONS = {
-    "attachments": "attachments are not sent yet",
+    "attachments.mime_head_max_bytes": "each type is told by as many bytes as it needs",
+    "attachments.pdf_extract_max_chars": "PDFs are sent whole, to models that take them",
+    "attachments.temp_dir_quota_bytes": "downloads are kept in memory, and in no file",
     "cache": "Prefect keeps the results of steps, in its own storage",
     "cli": "the commands here call no service; `--debug`, `--quiet` and `--env-file` are flags",
     "database": "Prefect keeps the executions, in its own database",
@@ -96,8 +98,6 @@ _REASONS = {
     "limits.max_config_file_nesting_depth": "it is 100 levels here, always",
     "limits.max_config_file_size": "it is 10 MiB here, always",
     "llm": "this version does not act on it yet",
-    "llm.retry_backoff": "pauses double from 100 ms to 10 s here, always",
-    "llm.retry_jitter": "pauses vary by 10 % here, always",
     "mcp_proxy": "MCP servers are not called yet",
     "memory": "memories are not kept yet",
     "mode": "there is one way to run here: Prefect's",

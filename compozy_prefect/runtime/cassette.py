@@ -4,6 +4,8 @@
     {"kind": "model", "name": "greeter/greet", "asked": {…}, "answer": {…}}
     {"kind": "tool", "name": "search", "asked": {…}, "error": {…}}
 
+A file that was fetched is a line, too, of the kind `file`. Of files the digest is kept.
+
 A line a call, written when it has ended, without the secrets of the run. Two runs that ask the same
 get the same answers, so that what differs from run to run, the clock of templates and the id of the
 execution, stands still on both sides.
@@ -38,6 +40,7 @@ from compozy_prefect.runtime.redaction import Redactor
 
 FORMAT = 1
 EXECUTION = "EXECUTION"  # stands for the id of the run
+_KINDS = {"model": "agent and action", "file": "attachment"}
 _SHOWN = 24  # lines of a difference
 _LONGEST = 20_000  # characters of a question that are compared to say what differs
 
@@ -82,25 +85,30 @@ class Cassette:
         return made
 
     @classmethod
+    def continued(cls, path: Path | str) -> Cassette:
+        """The cassette of a run that goes on: what it holds stays. Raises UsageError."""
+        now, _ = _read(path)
+        try:
+            with open(path, "r+b") as file:
+                text = file.read()
+                end = text.rfind(b"\n") + 1
+                if _is_whole(text[end:].decode("utf-8", "replace")):
+                    file.write(b"\n")
+                else:
+                    file.truncate(end)
+        except OSError as fault:
+            reason = (fault.strerror or str(fault)).lower()
+            raise UsageError(f"{path} cannot be written: {reason}") from None
+        return cls(Path(path), now)
+
+    @classmethod
     def replay(cls, path: Path | str, *, strict: bool = True) -> Cassette:
         """A cassette that answers. Raises UsageError when it cannot be read.
 
         One that is not `strict` gives a question that it does not hold the next answer of the same
         agent and action, or tool.
         """
-        try:
-            lines = Path(path).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as fault:
-            reason = getattr(fault, "strerror", None) or "it is no text"
-            raise UsageError(f"{path} cannot be read: {reason.lower()}") from None
-        entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line]
-        head = entries.pop(0) if entries else {}
-        try:
-            if head.get("cassette") != FORMAT:
-                raise ValueError
-            now = datetime.fromisoformat(str(head.get("now")))
-        except ValueError:
-            raise UsageError(f"{path} is no cassette: its first line is not that of one") from None
+        now, entries = _read(path)
         made = cls(Path(path), now, strict=strict)
         made._replays = True
         for entry in entries:
@@ -171,7 +179,7 @@ class Cassette:
         return plain
 
     def _unrecorded(self, kind: str, name: str, asked: Json) -> str:
-        what = f"{'agent and action' if kind == 'model' else 'tool'} `{name}`"
+        what = f"{_KINDS.get(kind, kind)} `{name}`"
         known = self._in_order.get((kind, name))
         if not known:
             return f"{self.path} has no call of the {what}; record it again with --record"
@@ -213,6 +221,38 @@ class TapedClient:
         return reply
 
 
+def _read(path: Path | str) -> tuple[datetime, list[dict[str, Any]]]:
+    """The clock of a cassette, and its calls. Raises UsageError.
+
+    A last line that broke off, when the recording process died, is none.
+    """
+    try:
+        data = Path(path).read_bytes()
+        text = data.decode("utf-8", "ignore" if data[-1:] != b"\n" and b"\n" in data else "strict")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = getattr(fault, "strerror", None) or "it is no text"
+        raise UsageError(f"{path} cannot be read: {reason.lower()}") from None
+    # No `splitlines`: an answer may hold what some take for the end of a line.
+    *lines, last = text.split("\n")
+    lines += [last] if _is_whole(last) else []
+    entries = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line]
+    head = entries.pop(0) if entries else {}
+    try:
+        if head.get("cassette") != FORMAT:
+            raise ValueError
+        return datetime.fromisoformat(str(head.get("now"))), entries
+    except ValueError:
+        raise UsageError(f"{path} is no cassette: its first line is not that of one") from None
+
+
+def _is_whole(line: str) -> bool:
+    """Whether the last line, which no newline ends, is a call all the same."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _entry(path: Path | str, number: int, line: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
@@ -226,7 +266,7 @@ def _entry(path: Path | str, number: int, line: str) -> dict[str, Any]:
 
 
 def _error(kind: str, error: dict[str, Any]) -> RunError:
-    made = ModelFailed if kind == "model" else ToolFailed
+    made = {"model": ModelFailed, "tool": ToolFailed}.get(kind, RunError)
     return made(
         error["message"],
         code=error["code"],

@@ -212,14 +212,13 @@ class RunContext:
     def for_prompt(
         self,
         step: StepPlan,
-        agent: AgentPlan,
         *,
         env: Mapping[str, str],
         action: str,
         given: Mapping[str, Json],
+        memory: Mapping[str, Json],
     ) -> Context:
         """For a prompt and instructions: `.memory` has the transcripts of the agent (§4.4)."""
-        memory = {use.memory: "" for use in agent.memory}
         return self.for_step(step, env=env, action=action, given=given) | {"memory": memory}
 
     def for_outputs(

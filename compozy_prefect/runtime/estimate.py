@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compozy_prefect.compiler.plan import AgentPlan, Json, ModelPlan, StepPlan, WorkflowPlan
+from compozy_prefect.runtime.llm.media import TOKENS
 from compozy_prefect.runtime.llm.prices import Price
 
 BYTES = 4  # of a text, in a token
 BROUGHT = 500  # tokens that one template may bring, at most, as far as is assumed
 ANSWER = 1000  # tokens of an answer, at most, where the model has no `max_tokens`
 ITEMS = 10  # of a collection whose size is not written out
+FILE = 1000  # tokens of an attachment whose type nobody knows yet
 TURNS = 5  # answers of an agent with tools that call one, at most, as far as is assumed
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.S)
@@ -162,6 +164,7 @@ def _line(step: StepPlan, agent: AgentPlan, times: Range, assumed: dict[str, Non
     tries = step.retry.attempts if step.retry.given else 1
     calls = Range(times.low, times.high * (1 + turns + corrections) * tries)
     # Each call of a talk holds what was said before it.
+    own += _attached(step, agent, assumed)
     said = own + brought * BROUGHT
     grown = said + (turns + corrections) * (longest + BROUGHT) / 2
     return Line(
@@ -186,6 +189,22 @@ def _prompt(step: StepPlan, agent: AgentPlan) -> tuple[float, int]:
     texts.append(step.agent.prompt)
     written = sum(len(_TEMPLATE.sub("", text).encode()) for text in texts)
     return written / BYTES, sum(len(_TEMPLATE.findall(text)) for text in texts)
+
+
+def _attached(step: StepPlan, agent: AgentPlan, assumed: dict[str, None]) -> int:
+    """The tokens of the files that are sent with the prompt."""
+    assert step.agent is not None
+    action = agent.actions.get(step.agent.action)
+    given = [*step.attachments, *agent.attachments, *(action.attachments if action else ())]
+    total = 0
+    for one in given:
+        kind = one.type.strip().lower()
+        kind = "pdf" if kind == "document" else kind
+        files = len(one.urls or one.paths) or 1
+        each = next((size for medium, size in TOKENS.items() if medium == kind), FILE)
+        assumed[f"an attachment of type `{kind}` has {each} tokens"] = None
+        total += files * each
+    return total
 
 
 def _schema(schema: Json) -> str:

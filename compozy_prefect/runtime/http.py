@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import json
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import ToolFailed
+from compozy_prefect.runtime import hosts
 
 if TYPE_CHECKING:
     import httpx
@@ -144,15 +143,14 @@ async def _check_host(tool: ToolPlan, written: str, url: str) -> None:
     if "{{" not in (urlsplit(written).netloc or written):
         return
     parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+        found = await hosts.addresses(parts.hostname, parts.port)
     except OSError as fault:
         raise _failed(tool, f"the host {parts.hostname} is not known: {fault.strerror}") from None
-    for *_, address in found:
-        if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+    for address in found:
+        if not hosts.is_public(address):
             message = (
-                f"the host {parts.hostname} is in a private network ({address[0]}); "
+                f"the host {parts.hostname} is in a private network ({address}); "
                 "a host that comes out of a template must be public: write it into `base_url`"
             )
             raise _failed(tool, message, retryable=False)

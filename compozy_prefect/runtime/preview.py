@@ -17,7 +17,7 @@ from compozy_prefect.runtime.calls import Nowhere, Unwatched
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.executors import Executors
 from compozy_prefect.runtime.inputs import check_input
-from compozy_prefect.runtime.llm import engine, offers, structured
+from compozy_prefect.runtime.llm import engine, media, offers, structured
 from compozy_prefect.runtime.llm.capabilities import PREFIXES, capabilities
 from compozy_prefect.runtime.llm.prices import price_of
 from compozy_prefect.runtime.outcome import SUCCESS, TaskState
@@ -108,18 +108,31 @@ async def _shown(step: StepPlan, name: str, request: AgentRequest) -> Preview:
     tokens = usd = None
     if request.model.provider in PREFIXES:
         litellm = await engine.litellm()
-        tokens = litellm.token_counter(
-            model=request.model.model, messages=messages, tools=tools or None
+        # Of images it would fetch what has an address, and of other files it knows nothing.
+        tokens = sum(media.tokens(part) for part in media.parts(messages))
+        tokens += litellm.token_counter(
+            model=request.model.model, messages=_words(messages), tools=tools or None
         )
         price = await price_of(request.model)
         usd = None if price is None else tokens * price.input
     return Preview(
         step.path,
         name,
-        messages,
+        media.kept(messages),
         tools,
         form.response_format,
         dict(request.model.params),
         tokens,
         usd,
     )
+
+
+def _words(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages without files."""
+    out = []
+    for message in messages:
+        if media.parts([message]):
+            said = [part for part in message["content"] if media.medium(part) is None]
+            message = {**message, "content": said}
+        out.append(message)
+    return out

@@ -6,7 +6,7 @@ A prompt may call tools, `{{ .tools.<id>.<method>(…) }}`: it is rendered again
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
     AgentPlan,
+    AttachmentPlan,
     Json,
     ModelPlan,
     StepPlan,
@@ -22,8 +23,11 @@ from compozy_prefect.compiler.plan import (
 from compozy_prefect.errors import MissingKey, RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, templates, tools
+from compozy_prefect.runtime.attachments import Attachments, Written
 from compozy_prefect.runtime.context import Context
 from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
+from compozy_prefect.runtime.llm.media import fetches
+from compozy_prefect.runtime.memory.transcripts import transcripts
 from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.scope import Opened, Scope, valid
 
@@ -68,7 +72,17 @@ async def asked(
     if action.input_schema is not None:
         what = f"the input of action `{name}` of agent `{agent.id}`"
         effective = valid(effective, action.input_schema, what)
-    seen = scope.context.for_prompt(step, agent, env=env, action=name, given=effective)
+    seen = scope.context.for_step(step, env=env, action=name, given=effective)
+    said = await transcripts(
+        agent.memory,
+        scope.workflow.memories,
+        scope.services.in_memory,
+        str(seen["project"]["name"]),
+        lambda index, use: templates.render_text(
+            use.key, seen, environment, f"{at}/memory/{index}/key", scope.spans
+        ),
+    )
+    seen = scope.context.for_prompt(step, env=env, action=name, given=effective, memory=said)
     rendering = _Rendering(scope, seen, env, environment, method)
 
     prompts = []
@@ -78,7 +92,15 @@ async def asked(
         own = await rendering.prompt(call.prompt, scope.at(step, "agent", "prompt"))
         prompts.append(f"Additional context:\n{own}" if prompts else own)
     key, others = None, list[Candidate]()
-    if scope.services.asks_a_provider(agent.id, name):
+    is_real = scope.services.asks_a_provider(agent.id, name)
+    attached = Attachments(
+        scope.services.root,
+        scope.workflow.attachments,
+        scope.services.cassette,
+        fetches([agent.model, *agent.model.fallbacks]),
+        is_real,
+    )
+    if is_real:
         key = rendering.key(agent.model, at + "/model")
         others = [
             rendering.candidate(other, f"{at}/model/fallbacks/{number}")
@@ -98,8 +120,21 @@ async def asked(
         tools=tuple(_offer(scope, tool) for tool in agent.tools),
         loop=agent.loop,
         others=tuple(others),
+        content=await attached.parts(
+            [
+                *_written(step.attachments, scope.at(step)),
+                *_written(agent.attachments, at),
+                *_written(action.attachments, at_action),
+            ],
+            rendering.text,
+        ),
     )
     return Asked(request, env, environment)
+
+
+def _written(given: tuple[AttachmentPlan, ...], at: str) -> Iterator[Written]:
+    for index, one in enumerate(given):
+        yield Written(one, f"{at}/attachments/{index}")
 
 
 def _offer(scope: Scope, key: str) -> ToolOffer:

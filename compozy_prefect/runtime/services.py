@@ -33,7 +33,8 @@ class Services:
 
     `env` is the process environment under the `.env` file (language.md §1.4); `client` answers
     agents, mocked ones included; `in_memory` has the conversations that end with the process;
-    `now` is read once an attempt of a step.
+    `now` is read once an attempt of a step. `root` is the project's directory, with the files that
+    are attached to prompts.
     """
 
     client: ModelClient
@@ -43,6 +44,7 @@ class Services:
     now: Callable[[], datetime] = _now
     cassette: Cassette | None = None
     in_memory: Store = IN_PROCESS
+    root: Path | None = None
 
     @classmethod
     def create(
@@ -54,6 +56,7 @@ class Services:
         client: ModelClient | None = None,
         cassette: Cassette | None = None,
         shared: Shared | None = None,
+        root: Path | None = None,
     ) -> Services:
         """Services with the usual parts.
 
@@ -73,8 +76,10 @@ class Services:
             client = MockedClient(mocks, client)
         environ = dict(os.environ if env is None else env)
         if cassette is None:
-            return cls(client, mocks, offline, environ)
-        return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
+            return cls(client, mocks, offline, environ, root=root)
+        return cls(
+            client, mocks, offline, environ, lambda: cassette.now, cassette=cassette, root=root
+        )
 
     def to_json(self) -> dict[str, Json] | None:
         """What `from_json` makes the same services from in another process, with the environment.
@@ -87,12 +92,19 @@ class Services:
         if type(client) is not type(_client(self.offline, None)):
             return None
         mocks = None if self.mocks is None else self.mocks.data
-        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env)}
+        root = None if self.root is None else str(self.root)
+        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env), "root": root}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json], shared: Shared | None = None) -> Services:
         mocks = None if data["mocks"] is None else Mocks.from_mapping(data["mocks"])
-        return cls.create(offline=data["offline"], mocks=mocks, env=data["env"], shared=shared)
+        return cls.create(
+            offline=data["offline"],
+            mocks=mocks,
+            env=data["env"],
+            shared=shared,
+            root=Path(data["root"]) if data["root"] else None,
+        )
 
     @classmethod
     def from_environment(
@@ -100,6 +112,7 @@ class Services:
     ) -> Services:
         """Services of a deployed run, which a worker started and no command line configured.
 
+        `env_dir` is the directory of the deployed flows, with the files of the project.
         `COMPOZY_OFFLINE=1` answers agents offline, `COMPOZY_MOCKS` names a mocks file; the `.env`
         in `env_dir` lies over the process environment. Raises UsageError for a bad mocks file.
         """
@@ -112,6 +125,7 @@ class Services:
             mocks=Mocks.from_file(path) if path else None,
             env=env,
             shared=shared,
+            root=env_dir,
         )
 
     def store(self, memory: MemoryPlan) -> Store:

@@ -96,3 +96,16 @@ def test_what_cannot_be_shown(
     assert said in shown.err
     assert "Traceback" not in shown.err
     assert shown.out == ""
+
+
+def test_files_are_shown_by_their_digest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PROJECT.replace("with: {what: x}}", "with: {what: x}, attachments: ATTACHED}")
+    attached = "[{type: file, path: a.png}, {type: pdf, url: 'http://127.0.0.1:1/a.pdf'}]"
+    (project / "compozy.yaml").write_text(text.replace("ATTACHED", attached))
+    (project / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 5000)
+    assert main(["prompt", "never", str(project), "-i", "who=nobody", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    _, image, document = found["messages"][-1]["content"]
+    assert image["image_url"]["url"].startswith("data:image/png;sha256,")
+    assert document["file"]["file_id"] == "http://127.0.0.1:1/a.pdf", "nothing is fetched"
+    assert found["tokens"] > 3000

@@ -14,33 +14,34 @@ from tests.support.model_server import Reply
 
 
 @pytest.mark.parametrize(
-    ("provider", "model", "schema", "window", "images"),
+    ("provider", "model", "schema", "window", "takes"),
     [
-        ("openai", "gpt-4o-mini", "native", 128_000, True),
-        ("openai", "gpt-4-turbo", "prompt", 128_000, True),
-        ("openai", "nobody-knows", "prompt", None, False),
-        ("anthropic", "claude-sonnet-4-5", "native", 200_000, True),
-        ("anthropic", "claude-3-5-haiku-latest", "tool", None, True),
-        ("google", "gemini-2.5-flash", "native", 1_048_576, True),
-        ("google", "gemini-of-tomorrow", "native", None, True),
-        ("groq", "openai/gpt-oss-120b", "native", 131_072, False),
-        ("groq", "llama-3.3-70b-versatile", "prompt", None, False),
-        ("xai", "grok-4", "native", None, False),
+        ("openai", "gpt-4o-mini", "native", 128_000, "image pdf"),
+        ("openai", "gpt-4-turbo", "prompt", 128_000, "image pdf"),
+        ("openai", "nobody-knows", "prompt", None, "image pdf audio"),
+        ("anthropic", "claude-sonnet-4-5", "native", 200_000, "image pdf"),
+        ("anthropic", "claude-3-5-haiku-latest", "tool", None, "image pdf"),
+        ("google", "gemini-2.5-flash", "native", 1_048_576, "image pdf audio video"),
+        ("google", "gemini-of-tomorrow", "native", None, "image pdf audio video"),
+        ("groq", "openai/gpt-oss-120b", "native", 131_072, ""),
+        ("groq", "llama-3.3-70b-versatile", "prompt", None, "image pdf audio"),
+        ("xai", "grok-4", "native", None, "image pdf audio"),
         # Their table says that these take schemas; they answer 400.
-        ("deepseek", "deepseek-chat", "prompt", 131_072, False),
-        ("openrouter", "openai/gpt-4o-mini", "prompt", 128_000, True),
-        ("openrouter", "anthropic/claude-sonnet-4.5", "prompt", 200_000, True),
-        ("openrouter", "google/gemini-2.5-flash:free", "prompt", 1_048_576, True),
-        ("openrouter", "somebody/else", "prompt", None, False),
-        ("cerebras", "llama3.1-8b", "prompt", 128_000, False),
+        ("deepseek", "deepseek-chat", "prompt", 131_072, ""),
+        ("openrouter", "openai/gpt-4o-mini", "prompt", 128_000, "image pdf"),
+        ("openrouter", "anthropic/claude-sonnet-4.5", "prompt", 200_000, "image pdf"),
+        ("openrouter", "google/gemini-2.5-flash:free", "prompt", 1_048_576, "image pdf audio"),
+        ("openrouter", "somebody/else", "prompt", None, "image pdf audio video"),
+        ("cerebras", "llama3.1-8b", "prompt", 128_000, ""),
         # A model of that name somewhere else says nothing about this one.
-        ("custom", "gpt-4o-mini", "prompt", None, False),
-        ("ollama", "llama3", "native", None, False),
+        ("custom", "gpt-4o-mini", "prompt", None, "image pdf audio"),
+        ("ollama", "llama3", "native", None, "image"),
     ],
 )
-async def test_what_a_model_can_do(provider, model, schema, window, images):
+async def test_what_a_model_can_do(provider, model, schema, window, takes):
     can = await capabilities(ModelPlan(provider, model))
-    assert (can.schema, can.context_window, can.images) == (schema, window, images)
+    assert (can.schema, can.context_window) == (schema, window)
+    assert {"image", "pdf", "audio", "video"} - can.cannot == set(takes.split())
     assert can.tools
     assert can.json_mode == (provider != "anthropic")
     assert can.max_output is None or 0 < can.max_output <= (can.context_window or 0)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from compozy_prefect.compiler.plan import Json, MemoryCall, MemoryPlan
+from compozy_prefect.compiler.plan import Json, MemoryCall, MemoryPlan, MemoryUse
 from compozy_prefect.errors import RunError
+from compozy_prefect.expressions import render
 from compozy_prefect.runtime.memory import policy
 from compozy_prefect.runtime.memory.operations import Operation, messages_of
 from compozy_prefect.runtime.memory.store import Conversation, InProcess, Instance, Store
+from compozy_prefect.runtime.memory.transcripts import transcripts
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 AT = Instance("p", "m", "k")
@@ -139,3 +141,21 @@ def test_payloads_that_are_none(payload: Json, why: str) -> None:
         messages_of(payload)
     assert caught.value.message.startswith(why)
     assert caught.value.code == "MEMORY_INVALID"
+
+
+async def test_a_prompt_reads_what_was_said() -> None:
+    store = InProcess()
+    kept = MemoryPlan("talk", store="in_memory", key="u/{{ .with.who }}")
+    instance = Instance("demo", "talk", "u_ada")
+    talk = Conversation((*said("Hi"), *said("1", role="tool")))
+    await store.change(instance, lambda _: talk, ttl=0, once="1")
+    uses = (MemoryUse("talk", "u/ada"), MemoryUse("other", "x"))
+    memories = {"talk": kept, "other": MemoryPlan("other", key="x")}
+    found = await transcripts(uses, memories, store, "demo", lambda _, use: use.key)
+    context = {"memory": found}
+    assert render("Before: {{ .memory.talk }}{{ .memory.other }}.", context) == (
+        "Before: user: Hi\ntool: 1."
+    )
+    assert render("{{ .memory.talk | length }}", context) == 2
+    assert render("{{ (index .memory.talk 1).role }}", context) == "tool"
+    assert render("{{ if .memory.other }}yes{{ else }}no{{ end }}", context) == "no"

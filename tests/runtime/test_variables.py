@@ -9,7 +9,6 @@ from compozy_prefect.runtime.outcome import SUCCESS, TaskState
 from tests.support.plans import agent, plan, step
 
 PLAN = plan(step("a"), agents={"writer": agent(actions={"write": ActionPlan("write", "x")})})
-AGENT = PLAN.workflows["flow"].agents["writer"]
 STEP = PLAN.workflows["flow"].steps[0]
 
 
@@ -22,7 +21,7 @@ def test_roots() -> None:
     seen = {
         "workflow": run.for_workflow(),
         "with": run.for_step(STEP),
-        "prompt": run.for_prompt(STEP, AGENT, env={}, action="", given={}),
+        "prompt": run.for_prompt(STEP, env={}, action="", given={}, memory={}),
         "outputs": run.for_outputs(STEP, None, env={}, action=None, given={}),
         "workflow outputs": run.for_workflow_outputs(SUCCESS, None, None),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from compozy_prefect.compiler.checks.nouns import (
@@ -41,6 +42,14 @@ SIZE, OVERLAP = 800, 120
 _KINDS = ("image", "audio", "video", "pdf", "document", "file", "url")
 _SOURCES = ("url", "path", "urls", "paths")
 _ONLY = {"file": "path", "url": "url"}
+_MIME = re.compile(r"[\w.+-]+/[\w.+-]+")
+_MIMES = {
+    "image": "image/",
+    "audio": "audio/",
+    "video": "video/",
+    "pdf": "application/pdf",
+    "document": "application/pdf",
+}
 _NOUNS = (Attachment, Chunking, Embedder, KnowledgeBase, KnowledgeBinding, Source, VectorDb)
 
 
@@ -312,6 +321,11 @@ def _attachment(attachment: Attachment) -> Iterator[Diagnostic]:
         hint = f"did you mean `{near}`? {listed}" if near else listed
         yield error("CZ323", f"unknown type of attachment: `{attachment.type}`", stated.span, hint)
         return
+    yield from _mime(attachment, kind)
+    if attachment.max_pages is not None:
+        span = node.key_span("max_pages")
+        hint = "the whole document is sent"
+        yield warning("CZ315", "this version does not act on `max_pages` here", span, hint)
     found = [name for name in _SOURCES if _is_filled(attachment, name)]
     only = _ONLY.get(kind)
     if only is not None and only not in found:
@@ -331,3 +345,54 @@ def _attachment(attachment: Attachment) -> Iterator[Diagnostic]:
             node.key_span(next(name for name in found if name != (only or found[0]))),
             f"keep `{only}`" if only else "keep one of them, and make another attachment",
         )
+    else:
+        yield from _where(attachment)
+
+
+def _mime(attachment: Attachment, kind: str) -> Iterator[Diagnostic]:
+    mime = (attachment.mime or "").strip().lower()
+    if not mime or is_template(mime):
+        return
+    span = place(attachment, "mime")
+    wanted = _MIMES.get(kind)
+    if not _MIME.fullmatch(mime):
+        example = {"pdf": "application/pdf", "document": "application/pdf"}.get(kind, "image/png")
+        yield error("CZ323", f"`{mime}` is no type of a file", span, f"such as `{example}`")
+    elif wanted is not None and not mime.startswith(wanted):
+        hint = "a `file` is whatever its type says"
+        yield error("CZ323", f"the {kind} cannot be of the type `{mime}`", span, hint)
+
+
+def _where(attachment: Attachment) -> Iterator[Diagnostic]:
+    """What is wrong with paths and addresses that are written out."""
+    folder = PurePosixPath(attachment.node.span.file).parent
+    for name in ("path", "paths"):
+        for node in _texts(attachment.node.get(name)):
+            path = str(node.value)
+            if not is_template(path) and _leaves(folder, path):
+                yield error(
+                    "CZ323",
+                    f"`{path}` lies outside of the project's directory",
+                    node.span,
+                    "attachments come from the project, beside the file that names them",
+                )
+    for name in ("url", "urls"):
+        for node in _texts(attachment.node.get(name)):
+            url = str(node.value).strip()
+            if url and not url.lower().startswith("data:"):
+                yield from address(node, url, "CZ323")
+
+
+def _texts(node: Node | None) -> Iterator[Scalar]:
+    for one in node.items if isinstance(node, Sequence) else [node]:
+        if isinstance(one, Scalar) and isinstance(one.value, str):
+            yield one
+
+
+def _leaves(folder: PurePosixPath, path: str) -> bool:
+    depth = len(folder.parts)
+    for part in PurePosixPath(path).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0 or part == "/":
+            return True
+    return False

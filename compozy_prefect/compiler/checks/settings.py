@@ -6,13 +6,17 @@ Types, bounds and unknown keys are found when the sections are read, like those 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, Span, error, warning
 from compozy_prefect.language.config import Config, knowledge_settings
+from compozy_prefect.language.misfits import head
 from compozy_prefect.language.models.base import fields_of
+from compozy_prefect.language.models.model import Provider
 from compozy_prefect.language.models.project import Project as ProjectNoun
 from compozy_prefect.language.models.project import Settings, Workflow
+from compozy_prefect.language.names import suggest
 from compozy_prefect.language.nodes import Mapping
 
 _SHORTEST_KEY = 16
@@ -48,8 +52,20 @@ def settings(project: Project) -> Iterator[Diagnostic]:
             yield from _ordered(loaded.config, *pair, may_equal=pair in _AT_MOST)
     if "server" in given:
         yield from _key_of_admin(loaded.config)
+    if "llm" in given:
+        yield from _providers(loaded.config)
     if "tasks" in given:
         yield from _runner(loaded.config)
+
+
+def _providers(config: Config) -> Iterator[Diagnostic]:
+    limits = config["llm.rate_limiting.per_provider_limits"]
+    known = get_args(Provider)
+    for name, limit in limits.items():
+        if name not in known and limit.is_placed:
+            hint = suggest(name, known, what="providers")
+            message = f"`per_provider_limits` names no provider: `{name}`"
+            yield warning("CZ325", message, head(limit.node), hint)
 
 
 def _ordered(config: Config, low: str, high: str, *, may_equal: bool) -> Iterator[Diagnostic]:

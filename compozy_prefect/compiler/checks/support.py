@@ -6,17 +6,18 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.scope import Scope
+from compozy_prefect.compiler.scope import Scope, memory_references
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.base import Noun
+from compozy_prefect.language.models.memory import MemoryReferences
 from compozy_prefect.language.models.project import Project as ProjectNoun
 from compozy_prefect.language.models.task import BasicTask, MemoryTask, Task
 from compozy_prefect.language.nodes import Mapping
 
-_AGENT = ("mcps", "memory", "knowledge", "attachments")
-_ACTION = ("attachments",)
+_AGENT = ("mcps", "knowledge")
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
-_PROMPTED = tuple(name for name in _TASK if name != "tools")  # of a task that only asks
+_ASKING = ("knowledge", "tools", "mcps", "memory")  # of a task with an agent
+_PROMPTED = ("knowledge", "mcps")  # of a task that only asks
 _WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
 _TRIGGER = ("webhook",)
 _PROJECT = ("mcps", "embedders", "vector_dbs", "knowledge_bases")
@@ -31,17 +32,22 @@ def support(project: Project) -> Iterator[Diagnostic]:
         for trigger in workflow.triggers:
             yield from _unused(trigger, _TRIGGER)
         for task in checked.scope.tasks:
-            yield from _unused(task, _TASK if _has_executor(task) else _PROMPTED)
+            yield from _unused(task, _inert(task))
+            if _inert(task) is _PROMPTED and isinstance(task, BasicTask):
+                yield from _talks(task, task.memory, checked.scope)
             if isinstance(task, MemoryTask):
                 yield from _store(task, checked.scope)
         for agent in checked.scope.agents_used:
             yield from _unused(agent, _AGENT)
-            for action in agent.actions:
-                yield from _unused(action, _ACTION)
+            yield from _talks(agent, agent.memory, checked.scope)
 
 
-def _has_executor(task: Task) -> bool:
-    return not isinstance(task, BasicTask) or task.agent is not None or task.tool is not None
+def _inert(task: Task) -> tuple[str, ...]:
+    if not isinstance(task, BasicTask) or task.tool is not None:
+        return _TASK
+    if task.agent is not None or task.action:
+        return _ASKING
+    return _PROMPTED if task.prompt else _TASK
 
 
 def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
@@ -54,6 +60,22 @@ def _store(task: MemoryTask, scope: Scope) -> Iterator[Diagnostic]:
             "the task is checked and planned, and fails when it is run; "
             "`persistence: {type: in_memory}` runs",
         )
+
+
+def _talks(noun: Noun, given: MemoryReferences | None, scope: Scope) -> Iterator[Diagnostic]:
+    """Conversations of an agent are read by its templates, where this version has them."""
+    if not given:
+        return
+    span = noun.node.key_span("memory")
+    declared = [scope.memories.get(one.id) for one in memory_references(given)]
+    if all(one and one.persistence and one.persistence.type == "in_memory" for one in declared):
+        message = "this version does not continue the conversations of `memory`"
+        hint = "templates read them as `.memory.<id>`; `memory` tasks write them"
+        yield warning("CZ315", message, span, hint)
+    else:
+        message = "this version does not act on `memory` here"
+        hint = "`.memory.<id>` is empty; one with `persistence: {type: in_memory}` can be read"
+        yield warning("CZ315", message, span, hint)
 
 
 def _unused(noun: Noun, names: tuple[str, ...]) -> Iterator[Diagnostic]:

@@ -38,6 +38,15 @@ class Version(dict[str, Any]):
         return f"{self['Major']}.{self['Minor']}.{self['Patch']}{pre}{meta}"
 
 
+class Transcript(list[dict[str, str]]):
+    """The messages of a conversation, a list that prints as what was said (§4.4)."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(f"{message['role']}: {message['content']}" for message in self)
+
+
 def to_text(value: object) -> str:
     """The value inside text (§11.4, Stringification)."""
     if isinstance(value, str):
@@ -52,7 +61,7 @@ def to_text(value: object) -> str:
         return float_text(value)
     if isinstance(value, datetime):
         return time_text(value)
-    if isinstance(value, Version):
+    if isinstance(value, (Version, Transcript)):
         return str(value)
     if isinstance(value, dict) and len(value) == 1:
         # The answer in words of an agent: {"response": "..."}.

@@ -144,7 +144,9 @@ class Attachment(Noun):
     urls: list[str] | None = field(None, "Several.")
     paths: list[str] | None = field(None, "Patterns of several.")
     name: str | None = field(None, "Shown to the model.")
-    mime: str | None = field(None, "Its type, where the name does not tell.")
-    meta: dict[str, Any] | None = field(None, "Passed along.")
-    max_pages: int | None = field(None, "Of a PDF.", gt=0)
+    mime: str | None = field(
+        None, "Such as `image/png`, where neither its bytes nor its name tell."
+    )
+    meta: dict[str, Any] | None = field(None, "Notes for people.")
+    max_pages: int | None = field(None, "Of a PDF; not acted on yet.", gt=0)
     timeout: Seconds | None = field(None, "Of a download.")

@@ -7,6 +7,7 @@ the project file, the environment, or the default that stands here.
 from typing import Any, Literal
 
 from compozy_prefect.language.models.base import Noun, Seconds, Size, field
+from compozy_prefect.language.models.model import RateLimit as CallLimit
 from compozy_prefect.language.models.services import (
     Cache,
     Cli,
@@ -59,7 +60,7 @@ class RateLimiting(Noun):
     default_tokens_per_minute: int = field(0, "Tokens in a minute; 0 for no bound.", ge=0)
     default_request_burst: int = field(0, "Calls in one burst.", ge=0)
     default_token_burst: int = field(0, "Tokens in one burst.", ge=0)
-    per_provider_limits: dict[str, Any] = field({}, "By the name of the provider.")
+    per_provider_limits: dict[str, CallLimit] = field({}, "By the name of the provider.")
 
 
 class UsageMetrics(Noun):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from compozy_prefect.compiler.plan import ModelPlan
 from compozy_prefect.runtime.llm import engine
+from compozy_prefect.runtime.llm.media import Medium
 
 # Provider of the language → prefix of litellm. `ollama_chat` and not `ollama`, which would ask
 # for a completion and imitate a chat (dependencies.md §3).
@@ -37,6 +38,7 @@ class Capabilities:
 
     `schema` is how an answer is held to a schema: `native`, the provider takes the schema; `tool`,
     by the arguments of a tool that has to be called; `prompt`, the schema is told in words.
+    `cannot` are the media that it is known not to take.
     `json_mode` is whether JSON alone can be asked for.
     """
 
@@ -45,16 +47,23 @@ class Capabilities:
     json_mode: bool = True
     context_window: int | None = None
     max_output: int | None = None
-    images: bool = False
+    cannot: frozenset[Medium] = frozenset()
 
 
 # What the models of a provider can do that the table does not know. To offer tools to one that has
 # none is a refusal with words; not to offer them would be an agent that silently has none.
 _UNKNOWN: Mapping[str, Capabilities] = {
-    "anthropic": Capabilities("tool", json_mode=False, images=True),
-    "google": Capabilities("native", images=True),
-    "xai": Capabilities("native"),
+    "anthropic": Capabilities("tool", json_mode=False, cannot=frozenset({"audio", "video"})),
+    "google": Capabilities("native"),
+    "xai": Capabilities("native", cannot=frozenset({"video"})),
+    "openrouter": Capabilities(),
     "mock": Capabilities("native", tools=False),
+}
+_FLAGS: Mapping[Medium, str] = {
+    "image": "supports_vision",
+    "pdf": "supports_pdf_input",
+    "audio": "supports_audio_input",
+    "video": "supports_video_input",
 }
 # Where an OpenRouter model has the name of another provider's.
 _VENDORS = {"google": "gemini", "x-ai": "xai"}
@@ -76,9 +85,12 @@ def known(litellm: Any, model: ModelPlan) -> Capabilities:
 def _known(litellm: Any, provider: str, model: str, window: int) -> Capabilities:
     if provider == "ollama":
         # Never looked up: litellm would ask the server about the model, and block. Any model takes
-        # a schema there; what has no tools says so.
-        return Capabilities("native", context_window=window or None)
-    unknown = _UNKNOWN.get(provider, Capabilities())
+        # a schema there, and images are all the media that it has a place for; what has no tools
+        # says so.
+        return Capabilities(
+            "native", context_window=window or None, cannot=frozenset(_FLAGS) - {"image"}
+        )
+    unknown = _UNKNOWN.get(provider, Capabilities(cannot=frozenset({"video"})))
     info = {} if provider == "custom" else _info(litellm, provider, model)
     if not info:
         return Capabilities(
@@ -86,7 +98,7 @@ def _known(litellm: Any, provider: str, model: str, window: int) -> Capabilities
             unknown.tools,
             unknown.json_mode,
             window or None,
-            images=unknown.images,
+            cannot=unknown.cannot,
         )
     schema: SchemaMode = "native" if info.get("supports_response_schema") else "prompt"
     if provider == "deepseek":
@@ -104,8 +116,15 @@ def _known(litellm: Any, provider: str, model: str, window: int) -> Capabilities
         json_mode=unknown.json_mode and _takes_formats(litellm, provider, model),
         context_window=window or info.get("max_input_tokens") or info.get("max_tokens"),
         max_output=info.get("max_output_tokens"),
-        images=bool(info.get("supports_vision")),
+        cannot=_cannot(provider, info),
     )
+
+
+def _cannot(provider: str, info: Mapping[str, Any]) -> frozenset[Medium]:
+    """The media that a row of the table does not have, but for Gemini's, which say too little."""
+    if provider == "google":
+        return frozenset() if info.get("supports_vision") else frozenset(_FLAGS)
+    return frozenset(medium for medium, flag in _FLAGS.items() if not info.get(flag))
 
 
 def _takes_formats(litellm: Any, provider: str, model: str) -> bool:

@@ -16,6 +16,7 @@ from threading import Lock
 
 from compozy_prefect.compiler.plan import ModelPlan
 from compozy_prefect.errors import ModelFailed
+from compozy_prefect.runtime.llm import media
 from compozy_prefect.runtime.llm.capabilities import Capabilities, capabilities
 from compozy_prefect.runtime.llm.client import (
     Candidate,
@@ -31,6 +32,7 @@ from compozy_prefect.runtime.llm.prices import price_of
 FAILURES, OPEN = 5, 30.0  # attempts in a row after which a model is left alone, seconds
 _SMOOTH = 0.3  # share of the latest call in the latency of a model
 _BYTES = 4  # of a prompt, in a token
+_NAMED = {"image": "images", "pdf": "PDFs", "audio": "sounds", "video": "films"}
 _ANSWER = 1000  # tokens of an answer, where the model does not say how many it may have
 
 _log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ class Failover:
         raised at once.
         """
         if not request.others:
+            await _see(request)
             return await self._asked(request, on_chunk)
         said: list[str] = []
         failed: list[ModelFailed] = []
@@ -167,27 +170,45 @@ def _may_be_cured(fault: ModelFailed) -> bool:
     return fault.retryable or fault.details.get("reason") in _OF_ONE_MODEL
 
 
+async def _see(request: ModelRequest) -> None:
+    """Raises ModelFailed when the only model does not take a file of the question."""
+    if not media.media(request.messages):
+        return
+    blind, model = blindness(request, await capabilities(request.model)), request.model
+    if blind:
+        raise ModelFailed(
+            f"step {request.step}: model {model.provider}/{model.model} was not asked: {blind}. "
+            "Choose another model, or give it `fallbacks` that do.",
+            details={"provider": model.provider, "model": model.model, "reason": "UNSUPPORTED"},
+            retryable=False,
+        )
+
+
 async def _unfit(request: ModelRequest, model: ModelPlan) -> str:
     """Why a model cannot answer the question; empty when it can, or nobody knows."""
     can: Capabilities = await capabilities(model)
     if request.tools and not can.tools:
         return "it cannot call tools"
-    if not can.images and any(_has_image(message) for message in request.messages):
-        return "it cannot see images"
+    if blind := blindness(request, can):
+        return blind
     tokens = tokens_of(request)
     if can.context_window and tokens > can.context_window:
         return f"the question has about {tokens:,} tokens, and it takes {can.context_window:,}"
     return ""
 
 
-def _has_image(message: dict[str, object]) -> bool:
-    content = message.get("content")
-    return isinstance(content, list) and any(part.get("type") == "image_url" for part in content)
+def blindness(request: ModelRequest, can: Capabilities) -> str:
+    """Which of the files of a question the model does not take; empty without."""
+    missing = media.media(request.messages) & can.cannot
+    return (
+        f"it does not take {' or '.join(_NAMED[one] for one in sorted(missing))}" if missing else ""
+    )
 
 
 def tokens_of(request: ModelRequest) -> int:
-    """About how many tokens a question has: a token is some four bytes, of text alone."""
-    return sum(len(text.encode()) for text in _texts(request)) // _BYTES
+    """About how many tokens a question has: a token is some four bytes of text."""
+    written = sum(len(text.encode()) for text in _texts(request)) // _BYTES
+    return written + sum(media.tokens(part) for part in media.parts(request.messages))
 
 
 def _texts(request: ModelRequest) -> Iterator[str]:

@@ -113,6 +113,8 @@ class Limited:
         self, request: ModelRequest, *, on_chunk: Listener | None = None
     ) -> ModelAnswer:
         """Raises what the client raises, and ModelFailed when more calls wait than may."""
+        if not request.model.is_limited:
+            return await self._client.complete(request, on_chunk=on_chunk)
         gate, tokens = self._gate(request.model), tokens_of(request)
         async with self._admitted(request, gate, tokens) as used:
             answer = await self._client.complete(request, on_chunk=on_chunk)

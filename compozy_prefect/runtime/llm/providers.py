@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from compozy_prefect.compiler.plan import Json, ModelPlan
+from compozy_prefect.compiler.plan import Json, ModelPlan, PausePlan
 from compozy_prefect.errors import ModelFailed
 from compozy_prefect.runtime.llm import capabilities, engine, offers, replies, structured
 from compozy_prefect.runtime.llm.capabilities import PREFIXES
@@ -47,7 +47,6 @@ _ADDRESSES: Mapping[str, str] = {
 _RESPONDING = frozenset({"openai", "custom"})  # where litellm may ask for OpenAI's responses
 _STREAM: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 
-FIRST_PAUSE, LONGEST_PAUSE, JITTER = 0.1, 10.0, 0.1  # seconds, seconds, share
 LONGEST_RETRY_AFTER = 60.0  # seconds; a provider that asks for more is left to the step's retries
 _SAID = 300  # characters of a provider's words in a message
 
@@ -100,7 +99,7 @@ class LiteLLMClient:
             outcome = await self._attempt(litellm, request, options, names, on_chunk)
             if isinstance(outcome, ModelAnswer):
                 return outcome
-            pause = self._pause(attempt, outcome)
+            pause = self._pause(request.model.pauses, attempt, outcome)
             late = pause > LONGEST_RETRY_AFTER or self._clock() + pause >= end
             # Raised out here and not where it was caught: an exception that hangs on the error as
             # its context could hold the key.
@@ -108,12 +107,12 @@ class LiteLLMClient:
                 raise _failed(request, outcome, attempt)
             await self._sleep(pause)
 
-    def _pause(self, attempt: int, fault: Fault) -> float:
-        """Seconds to wait after `attempt`: what the provider asks for, or 100 ms doubling."""
+    def _pause(self, pauses: PausePlan, attempt: int, fault: Fault) -> float:
+        """Seconds to wait after `attempt`: what the provider asks for, or ever longer ones."""
         if fault.retry_after is not None:
             return fault.retry_after
-        pause: float = min(FIRST_PAUSE * 2.0 ** min(attempt - 1, 30), LONGEST_PAUSE)
-        return pause * (1 + JITTER * self._jitter())
+        pause: float = min(pauses.first * 2.0 ** min(attempt - 1, 30), pauses.longest)
+        return pause * (1 + pauses.jitter * self._jitter())
 
     async def _attempt(
         self,

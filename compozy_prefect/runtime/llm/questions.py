@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from compozy_prefect.compiler.plan import Json
+from compozy_prefect.runtime.llm import media
 from compozy_prefect.runtime.llm.client import ModelAnswer, ModelRequest, ToolCall, Usage
 
 
 def question(request: ModelRequest) -> dict[str, Json]:
-    """All that the answer depends on."""
+    """All that the answer depends on; a digest stands for each file."""
     model = request.model
     out: dict[str, Json] = {
         "model": f"{model.provider}:{model.model}",
         "params": model.params,
-        "messages": list(request.messages),
+        "messages": media.kept(request.messages),
         "tools": [
             {"name": one.name, "description": one.description, "schema": one.schema}
             for one in request.tools
