@@ -66,7 +66,10 @@ def prompt(
     step = preview.find(plan, task)
     given = input_of(input or [], input_file)
     services = Services.create(
-        offline=True, mocks=answers_of(project, mocks), env={**os.environ, **project.env}
+        offline=True,
+        mocks=answers_of(project, mocks),
+        env={**os.environ, **project.env},
+        root=project.root,
     )
     found = asyncio.run(
         preview.preview(

@@ -68,7 +68,15 @@ def run(
     replays = cassette is not None and cassette.replays
     refuse(plan, given, env, offline=offline or replays, mocks=answers)
     runner_of(project.plan, env)
-    services = connect(plan, env, offline=offline, mocks=answers, cassette=cassette, notify=notify)
+    services = connect(
+        plan,
+        env,
+        offline=offline,
+        mocks=answers,
+        cassette=cassette,
+        notify=notify,
+        root=project.root,
+    )
 
     from compozy_prefect.flows.run import run_sync
 
@@ -125,7 +133,15 @@ def resume(
     workflow = plan.workflows[record.workflow]
     runner_of(plan, env)
     tape = cassette(None, record.cassette, loose=record.loose)
-    services = connect(workflow, env, offline=offline, mocks=answers, cassette=tape, notify=notify)
+    services = connect(
+        workflow,
+        env,
+        offline=offline,
+        mocks=answers,
+        cassette=tape,
+        notify=notify,
+        root=origin.root,
+    )
 
     from compozy_prefect.flows.resume import resume_sync
 
@@ -217,6 +233,7 @@ def connect(
     mocks: Mocks | None,
     cassette: Cassette | None = None,
     notify: Notify | None = None,
+    root: Path | None = None,
 ) -> Services:
     """Finds or starts a Prefect server for this process, and makes the services of a run.
 
@@ -228,7 +245,12 @@ def connect(
     from compozy_prefect.flows.limits import SharedLimits
 
     return Services.create(
-        offline=offline, mocks=mocks, env=env, cassette=cassette, shared=SharedLimits()
+        offline=offline,
+        mocks=mocks,
+        env=env,
+        cassette=cassette,
+        shared=SharedLimits(),
+        root=root,
     )
 
 

@@ -33,6 +33,7 @@ class Services:
 
     `env` is the process environment under the `.env` file (language.md §1.4); `client` answers
     agents, mocked ones included; `in_memory` has the conversations that end with the process;
+    `root` is the project's folder, which has the code of tools;
     `now` is read once an attempt of a step.
     """
 
@@ -43,6 +44,7 @@ class Services:
     now: Callable[[], datetime] = _now
     cassette: Cassette | None = None
     in_memory: Store = IN_PROCESS
+    root: Path = field(default_factory=Path.cwd)
 
     @classmethod
     def create(
@@ -54,8 +56,9 @@ class Services:
         client: ModelClient | None = None,
         cassette: Cassette | None = None,
         shared: Shared | None = None,
+        root: Path | None = None,
     ) -> Services:
-        """Services with the usual parts.
+        """Services with the usual parts; `root` is the current folder unless given.
 
         A `cassette` answers instead of models and tools, or hears what they answer. `shared` holds
         the limits of models that other processes keep to as well.
@@ -72,9 +75,12 @@ class Services:
         if mocks is not None:
             client = MockedClient(mocks, client)
         environ = dict(os.environ if env is None else env)
+        root = (root or Path.cwd()).absolute()
         if cassette is None:
-            return cls(client, mocks, offline, environ)
-        return cls(client, mocks, offline, environ, lambda: cassette.now, cassette=cassette)
+            return cls(client, mocks, offline, environ, root=root)
+        return cls(
+            client, mocks, offline, environ, lambda: cassette.now, cassette=cassette, root=root
+        )
 
     def to_json(self) -> dict[str, Json] | None:
         """What `from_json` makes the same services from in another process, with the environment.
@@ -87,12 +93,23 @@ class Services:
         if type(client) is not type(_client(self.offline, None)):
             return None
         mocks = None if self.mocks is None else self.mocks.data
-        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env)}
+        return {
+            "offline": self.offline,
+            "mocks": mocks,
+            "env": dict(self.env),
+            "root": os.fspath(self.root),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json], shared: Shared | None = None) -> Services:
         mocks = None if data["mocks"] is None else Mocks.from_mapping(data["mocks"])
-        return cls.create(offline=data["offline"], mocks=mocks, env=data["env"], shared=shared)
+        return cls.create(
+            offline=data["offline"],
+            mocks=mocks,
+            env=data["env"],
+            shared=shared,
+            root=Path(data["root"]),
+        )
 
     @classmethod
     def from_environment(
@@ -112,6 +129,7 @@ class Services:
             mocks=Mocks.from_file(path) if path else None,
             env=env,
             shared=shared,
+            root=env_dir,
         )
 
     def store(self, memory: MemoryPlan) -> Store:

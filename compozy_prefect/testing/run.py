@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -42,11 +43,11 @@ _HAND_OVER = 30.0  # seconds that the server may take to hear of all runs
 Tell = Callable[[Finished], None]
 
 
-def services_of(case: Case, env: Mapping[str, str]) -> Services:
+def services_of(case: Case, env: Mapping[str, str], root: Path | None = None) -> Services:
     """What answers a case: its mocks, behind them its cassette, or else the offline model.
 
-    `env` is the environment of the project; conversations
-    begin empty, so that no case sees those of another.
+    `env` is the environment of the project, `root` its folder; conversations begin
+    empty, so that no case sees those of another.
     """
     mocks = None if case.mocks is None else Mocks.from_mapping(case.mocks, source=case.file)
     cassette = None if case.cassette is None else Cassette.replay(case.cassette)
@@ -55,6 +56,7 @@ def services_of(case: Case, env: Mapping[str, str]) -> Services:
         mocks=mocks,
         env={**env, **case.env},
         cassette=cassette,
+        root=root,
     )
     return replace(services, in_memory=InProcess())
 
@@ -117,7 +119,7 @@ class _Together:
             if why_not:
                 self._end(index, Finished(case, "skipped", message=why_not))
                 continue
-            one = _One(self.project.plan, case, self.client, env)
+            one = _One(self.project.plan, case, self.client, env, self.project.root)
             self.running.append(one)
             finished = await one.run()
             self.running.remove(one)
@@ -147,6 +149,7 @@ class _One:
     case: Case
     client: PrefectClient
     env: Mapping[str, str]
+    root: Path
     cancellation: Cancellation = field(default_factory=Cancellation)
     execution_id: str | None = None
     ui_url: str | None = None
@@ -165,7 +168,7 @@ class _One:
     async def _run(self) -> Finished:
         case = self.case
         try:
-            services = services_of(case, self.env)
+            services = services_of(case, self.env, self.root)
             workflow = self.plan.workflows[case.workflow]
             refuse(
                 workflow,
