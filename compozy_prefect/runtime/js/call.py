@@ -154,7 +154,7 @@ def _explained(
     elif _LINKED in message:
         message += "; a link that leads out of what `runtime.permissions` allows is not followed"
     if fault.stack:
-        details["stack"] = fault.stack[:_MOST_STACK]
+        details["stack"] = _own(fault.stack, module, around)
     if fault.name:
         details["type"] = fault.name
     at = _line(fault.stack, module, around)
@@ -167,6 +167,14 @@ def _explained(
         at=at,
         retryable=permission is None,
     )
+
+
+def _own(stack: str, module: code.Module, around: Surroundings) -> str:
+    """The part of a stack that is about the tool, with paths as the project has them."""
+    root = Path(os.path.realpath(around.root)).as_uri() + "/"
+    lines = [line for line in stack.splitlines() if worker.RUNNER.name not in line]
+    shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
+    return shown.replace(root, "")[:_MOST_STACK]
 
 
 def _way_to(permission: str) -> str:

@@ -215,8 +215,11 @@ class Pools:
         """Ends all of them; for the end of this process."""
         with self.lock:
             self._pools.clear()
-        for worker in self.watchdog.all:
+        left = self.watchdog.all
+        for worker in left:
             worker.kill("closed")
+        for worker in left:
+            worker.close()
 
     def forget(self) -> None:
         """In a child that was forked: the processes are the parent's."""

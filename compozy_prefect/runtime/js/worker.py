@@ -32,7 +32,7 @@ _ROOM = 768 << 20  # bytes that the engine reserves beyond what it uses
 _FULL = 0.75  # of the memory: a process that keeps that much makes no further call
 IDLE_SECONDS = 60.0  # after which a process ends
 _AFTERWARDS = 2.0  # seconds of processor time that may be taken after a call
-_RUNNER = Path(__file__).with_name("runner.js")
+RUNNER = Path(__file__).with_name("runner.js")
 _CHUNK = 1 << 18
 
 _ENGINE = (
@@ -80,7 +80,7 @@ class Launch:
             *_ENGINE,
             f"--v8-flags=--max-old-space-size={heap}",
             *self.flags,
-            str(_RUNNER),
+            str(RUNNER),
         ]
 
 
@@ -93,7 +93,7 @@ def start(launch: Launch) -> Worker:
         try:
             if landlock.version():
                 read = (
-                    *(str(_RUNNER.parent), launch.folder, launch.root + "/node_modules"),
+                    *(str(RUNNER.parent), launch.folder, launch.root + "/node_modules"),
                     *launch.read,
                 )
                 landlock.restrict(launch.engine, read, (*launch.write, launch.folder))
