@@ -12,7 +12,7 @@ import pytest
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import tools
-from compozy_prefect.runtime.js import pool, watchdog
+from compozy_prefect.runtime.js import landlock, pool, watchdog
 from compozy_prefect.runtime.js.call import Surroundings, call, notice
 from compozy_prefect.runtime.js.code import as_module
 from compozy_prefect.runtime.js.permissions import Permissions, Refused
@@ -184,6 +184,19 @@ async def test_other_values_of_variables_are_another_process(run: Run) -> None:
 def test_some_permissions_no_tool_gets(flag: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="is refused: "):
         Permissions.of([flag], tmp_path)
+
+
+async def test_without_landlock_links_that_lead_out_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    (tmp_path / "inside").symlink_to(tmp_path)
+    assert await run("() => 'inside'") == "inside"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "link").symlink_to("/etc/passwd")
+    fault = await failure(run("() => Deno.readTextFileSync('sub/link')"))
+    assert "`--allow" not in fault.message
+    assert "link` leads out of what `runtime.permissions` allows" in fault.message
 
 
 # How they fail

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from compozy_prefect.compiler.plan import Json
-from compozy_prefect.runtime.js import landlock, watchdog
+from compozy_prefect.runtime.js import landlock, links, watchdog
 from compozy_prefect.runtime.js.code import Module
 
 MOST_OUTPUT = 10 << 20  # bytes of a call: its result, and all that it prints
@@ -112,6 +112,12 @@ def start(launch: Launch) -> Worker:
         except (OSError, ValueError) as fault:
             faults.append(fault)
 
+    if not landlock.version():
+        path = links.outward([*launch.read, *launch.write])
+        if path is not None:
+            raise CallFailed(
+                "start", f"the link `{path}` leads out of what `runtime.permissions` allows"
+            )
     # Never one of a pool: what a thread is fenced in with stays.
     thread = threading.Thread(target=spawn)
     thread.start()
