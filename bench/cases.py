@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import at_once, durable, models, workers
+from bench import at_once, durable, models, tools, workers
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -107,6 +107,14 @@ def cases(ground: Ground) -> Iterator[Case]:
             Measure("the whole call by httpx", unit="ms"),
         ),
         lambda: models.costs(ground),
+    )
+    yield Case(
+        (
+            Measure("a call of a tool in JavaScript", most=0.5, unit="ms"),
+            Measure("the same, on a new process", most=60, unit="ms"),
+            Measure("the same, 2,000 at once", most=1, unit="ms"),
+        ),
+        lambda: tools.costs(ground),
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(

@@ -94,6 +94,7 @@ def run(
 
     cassette = local.cassette(record, replay, loose=replay_loose)
     _say_what_is_offline(project, workflow_id, answers, offline)
+    _say_what_runs_tools(project, workflow_id, answers)
     for name, near in misspelt(project.plan.workflows[workflow_id], given):
         note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
@@ -159,6 +160,16 @@ def _say_what_is_offline(
             f"offline: {_list(made_up)} answered with made-up data, since --offline was given; "
             "no model is asked"
         )
+
+
+def _say_what_runs_tools(project: CompiledProject, workflow_id: str, mocks: Mocks | None) -> None:
+    from compozy_prefect.runtime.js.call import notice
+
+    tools = project.plan.workflows[workflow_id].tools.values()
+    real = [tool for tool in tools if mocks is None or not mocks.has_tool(tool.id)]
+    line = notice(project.plan.project.runtime, real)
+    if line:
+        note(line)
 
 
 def _list(names: list[str]) -> str:

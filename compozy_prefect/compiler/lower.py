@@ -79,6 +79,7 @@ from compozy_prefect.language.models.task import (
 )
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.models.trigger import Trigger
+from compozy_prefect.language.nodes import Scalar
 
 P = TypeVar("P", AgentPlan, McpPlan, MemoryPlan, ToolPlan)
 
@@ -119,6 +120,15 @@ def lower(project: Project) -> Lowered:
         spans=spans,
     )
     return Lowered(plan, secrets)
+
+
+def _code(tool: Tool, at: str) -> dict[str, Position]:
+    """Where a tool in JavaScript stands, and its code begins."""
+    found = {at: _position(tool.node.at("id").span)}
+    code = tool.node.get("execute")
+    if isinstance(code, Scalar):
+        found[at + "/execute"] = _position(code.span_of(0, 1))
+    return found
 
 
 class _Workflow:
@@ -183,6 +193,9 @@ class _Workflow:
                 at = (at[0], self._keys[id(place.owner)], *at[2:])
             if at and ("{{" in str(place.node.value) or place.condition):
                 out[pointer("workflows", key, *at)] = _position(place.node.span)
+        for tool in self._scope.tools_used:
+            if id(tool.node) in self._keys and tool.type in (None, "javascript"):
+                out |= _code(tool, pointer("workflows", key, "tools", self._keys[id(tool.node)]))
         return out
 
     def _recovers(self) -> bool:

@@ -42,6 +42,8 @@ class KeptCalls:
         await faults.point("talk.called", self._where)
 
 
+_MOST_LINES, _LONGEST_LINE = 200, 2000  # of what a tool prints in one call
+
 MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name and kind
 
 
@@ -95,6 +97,13 @@ class StepWatch:
             row.completed("completed before", name="Cached")
         else:
             row.completed(what)
+
+    def printed(self, tool: str, text: str) -> None:
+        lines = self._redactor.text(text).rstrip().splitlines()
+        for line in lines[:_MOST_LINES]:
+            self._log.info("tool %s: %s", tool, line[:_LONGEST_LINE])
+        if len(lines) > _MOST_LINES:
+            self._log.info("tool %s: … and %d more lines", tool, len(lines) - _MOST_LINES)
 
     def chunk(self, text: str | None) -> None:
         self._watched.tell("step_said", self._step, text and self._redactor.text(text))

@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,6 +34,7 @@ class SharedLimits:
 
     def __init__(self) -> None:
         self._set: dict[str, tuple[int, float]] = {}
+        self._setting = asyncio.Lock()
 
     @asynccontextmanager
     async def __call__(self, model: ModelPlan, tokens: int) -> AsyncIterator[None]:
@@ -56,13 +58,14 @@ class SharedLimits:
             await rate_limit(name, occupy=max(1, min(amount, a_minute)))
 
     async def _ensure(self, name: str, slots: int, back: float) -> None:
-        if self._set.get(name) == (slots, back):
-            return
-        async with get_client() as client:
-            await client.upsert_global_concurrency_limit_by_name(
-                name, slots, slot_decay_per_second=back
-            )
-        self._set[name] = slots, back
+        async with self._setting:  # a hundred calls at once set it once
+            if self._set.get(name) == (slots, back):
+                return
+            async with get_client() as client:
+                await client.upsert_global_concurrency_limit_by_name(
+                    name, slots, slot_decay_per_second=back
+                )
+            self._set[name] = slots, back
 
 
 def _number(limit: dict[str, Any], name: str) -> int:

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tree_sitter import Language, Node, Tree
 
+PATH = re.compile(r"\.{0,2}/?[\w./-]+\.[jt]s")
+"""The `execute` of older projects: a file with the code (§6.1)."""
+
 LONGEST = 32 * 1024
 """Bytes of one piece of code, some thousand lines."""
 
@@ -60,6 +63,7 @@ class Code(NamedTuple):
 
     raw: bytes
     root: Node
+    is_typescript: bool = False
 
     def place(self, node: Node) -> tuple[int, int]:
         """Where a node begins and ends in the text."""
@@ -100,7 +104,7 @@ class Reader:
             for language in _languages():
                 tree, place = self._parsed(read, language)
                 if tree is not None:
-                    return Code(raw, tree.root_node)
+                    return Code(raw, tree.root_node, language is not _languages()[0])
                 if read is raw:
                     stopped.append((place, language))
         # TypeScript is what it was meant as when it is understood further.

@@ -11,7 +11,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from compozy_prefect.compiler.plan import AgentPlan, Json, Plan, StepPlan, ToolPlan, WorkflowPlan
+from compozy_prefect.compiler.plan import (
+    AgentPlan,
+    Json,
+    Plan,
+    RuntimePlan,
+    StepPlan,
+    ToolPlan,
+    WorkflowPlan,
+)
 from compozy_prefect.runtime.outcome import RUNNING, Failure, TaskState
 from compozy_prefect.runtime.wire import from_wire, to_wire
 
@@ -30,6 +38,7 @@ class _Run:
         blocks: Mapping[str, Json],
     ) -> None:
         self.workflow = workflow
+        self.runtime = plan.project.runtime
         self.blocks = blocks
         self.execution_id = execution_id
         self.input = input
@@ -83,6 +92,10 @@ class RunContext:
     @property
     def workflow(self) -> WorkflowPlan:
         return self._run.workflow
+
+    @property
+    def runtime(self) -> RuntimePlan:
+        return self._run.runtime
 
     @property
     def execution_id(self) -> str:

@@ -13,6 +13,8 @@ from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, builtins, prompts, templates, tools
 from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Watch
+from compozy_prefect.runtime.js.call import TYPES as JAVASCRIPT
+from compozy_prefect.runtime.js.call import Surroundings
 from compozy_prefect.runtime.scope import Opened, Scope
 
 
@@ -100,10 +102,28 @@ class Executors:
             input,
             config=config,
             builtin=partial(self._builtin, tool.id, self.key + call),
+            javascript=self._around(tool, env) if tool.type in JAVASCRIPT else None,
             key=self.key + call,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
+        )
+
+    def _around(self, tool: ToolPlan, env: Mapping[str, str]) -> Surroundings:
+        """What a tool in JavaScript runs in. Of `env` it sees what the files declare (§6.3)."""
+        scope, step = self.scope, self.step
+        declared = tool.env.keys() | step.env.keys() | scope.workflow.env.keys()
+        if step.agent is not None:
+            declared |= scope.workflow.agents[step.agent.agent].env.keys()
+        at = pointer("workflows", scope.workflow.id, "tools", tool.id)
+        inline = scope.spans.get(at + "/execute")
+        return Surroundings(
+            runtime=scope.context.runtime,
+            root=scope.services.root,
+            outside=env,
+            declared={name: env[name] for name in declared if name in env},
+            place=inline or scope.spans.get(at),
+            printed=partial(self.watch.printed, tool.id),
         )
 
     async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:

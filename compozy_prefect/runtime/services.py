@@ -33,8 +33,8 @@ class Services:
 
     `env` is the process environment under the `.env` file (language.md §1.4); `client` answers
     agents, mocked ones included; `in_memory` has the conversations that end with the process;
-    `now` is read once an attempt of a step. `root` is the project's directory, with the files that
-    are attached to prompts.
+    `now` is read once an attempt of a step. `root` is the project's folder, with the code of tools
+    and the files that are attached to prompts.
     """
 
     client: ModelClient
@@ -44,7 +44,7 @@ class Services:
     now: Callable[[], datetime] = _now
     cassette: Cassette | None = None
     in_memory: Store = IN_PROCESS
-    root: Path | None = None
+    root: Path = field(default_factory=Path.cwd)
 
     @classmethod
     def create(
@@ -58,7 +58,7 @@ class Services:
         shared: Shared | None = None,
         root: Path | None = None,
     ) -> Services:
-        """Services with the usual parts.
+        """Services with the usual parts; `root` is the current folder unless given.
 
         A `cassette` answers instead of models and tools, or hears what they answer. `shared` holds
         the limits of models that other processes keep to as well.
@@ -75,6 +75,7 @@ class Services:
         if mocks is not None:
             client = MockedClient(mocks, client)
         environ = dict(os.environ if env is None else env)
+        root = (root or Path.cwd()).absolute()
         if cassette is None:
             return cls(client, mocks, offline, environ, root=root)
         return cls(
@@ -92,8 +93,12 @@ class Services:
         if type(client) is not type(_client(self.offline, None)):
             return None
         mocks = None if self.mocks is None else self.mocks.data
-        root = None if self.root is None else str(self.root)
-        return {"offline": self.offline, "mocks": mocks, "env": dict(self.env), "root": root}
+        return {
+            "offline": self.offline,
+            "mocks": mocks,
+            "env": dict(self.env),
+            "root": os.fspath(self.root),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Json], shared: Shared | None = None) -> Services:
@@ -103,7 +108,7 @@ class Services:
             mocks=mocks,
             env=data["env"],
             shared=shared,
-            root=Path(data["root"]) if data["root"] else None,
+            root=Path(data["root"]),
         )
 
     @classmethod

@@ -1,7 +1,7 @@
 """A tool and its input → the tool's result, validated on both sides (language.md §6.1).
 
-In this version HTTP tools and those of `compiler.builtins` run; the others answer through a mocks
-file only.
+In this version HTTP tools, JavaScript and those of `compiler.builtins` run; the others answer
+through a mocks file only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compozy_prefect.compiler.builtins import BUILTINS
 from compozy_prefect.compiler.plan import Json, ToolPlan
@@ -18,6 +18,10 @@ from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.mocks import Answer, Mocks
 
+if TYPE_CHECKING:
+    from compozy_prefect.runtime.js.call import Surroundings
+
+_JAVASCRIPT = ("javascript", "runtime")
 _NETWORK = "http"  # the type of tools that are of no use without a network
 
 
@@ -27,6 +31,7 @@ async def call(
     *,
     config: Callable[[], dict[str, Any]] | None = None,
     builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
+    javascript: Surroundings | None = None,
     key: str = "",
     mocks: Mocks | None = None,
     offline: bool = False,
@@ -35,7 +40,8 @@ async def call(
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's, when it is needed, and `builtin` runs a built-in one. `key` names the call,
+    renders the tool's, when it is needed, `builtin` runs a built-in one, and `javascript` is what
+    one in JavaScript has around it. `key` names the call,
     also when it is made again. A `cassette` answers, or hears the answer. Raises InputInvalid and
     OutputInvalid with the violations in the details, and ToolFailed: what the mocks say, a time-out
     (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
@@ -54,10 +60,12 @@ async def call(
         raw = cassette.answer("tool", tool.id, given)
     elif tool.type == _NETWORK and not offline:
         raw = await _over_http(tool, given, config, key, cassette)
+    elif tool.type in _JAVASCRIPT and javascript is not None and not _refused(javascript, offline):
+        raw = await _in_javascript(tool, given, config, javascript, cassette)
     elif tool.id in BUILTINS and builtin is not None:
         raw = await builtin(given)
     else:
-        raise _absent(tool, offline)
+        raise _absent(tool, offline, javascript)
     result = as_object(raw)
     wrong = _broken(raw, result, tool.output_schema)
     if wrong:
@@ -139,6 +147,34 @@ async def _over_http(
     return raw
 
 
+async def _in_javascript(
+    tool: ToolPlan,
+    given: Json,
+    config: Callable[[], dict[str, Any]] | None,
+    around: Surroundings,
+    cassette: Cassette | None,
+) -> Json:
+    from compozy_prefect.runtime.js.call import call as run
+
+    rendered = config() if config is not None else tool.config
+    try:
+        raw = await run(tool, given, rendered, around)
+    except RunError as fault:
+        if cassette is not None:
+            cassette.keep_error("tool", tool.id, given, fault)
+        raise
+    if cassette is not None:
+        cassette.keep("tool", tool.id, given, raw)
+    return raw
+
+
+def _refused(around: Surroundings, offline: bool) -> bool:
+    """What was granted no network runs offline too."""
+    from compozy_prefect.runtime.js.call import needs_network
+
+    return offline and needs_network(around.runtime)
+
+
 async def _mocked(tool: ToolPlan, answer: Answer) -> Json:
     try:
         async with asyncio.timeout(tool.timeout or None):
@@ -166,17 +202,19 @@ def _broken(raw: Json, result: Json, schema: Json) -> list[str]:
     return wrong if of in (None, "object") else about_raw
 
 
-def _absent(tool: ToolPlan, offline: bool) -> ToolFailed:
+def _absent(tool: ToolPlan, offline: bool, around: Surroundings | None) -> ToolFailed:
     kind = f"tool `{tool.id}` (type {tool.type})"
     if offline:
-        why = "needs the network" if tool.type == _NETWORK else "would run for real"
+        needs = tool.type == _NETWORK or (around is not None and tool.type in _JAVASCRIPT)
+        why = "needs the network" if needs else "would run for real"
         message = (
             f"{kind} is refused with --offline: it {why}, and the mocks do not name it; "
             f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
         )
     else:
         message = (
-            f"{kind} cannot run: this version runs HTTP tools, and others through mocks only; "
+            f"{kind} cannot run: this version runs HTTP tools and JavaScript, and others through "
+            "mocks only; "
             f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
         )
     return ToolFailed(

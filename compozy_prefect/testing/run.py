@@ -46,8 +46,8 @@ Tell = Callable[[Finished], None]
 def services_of(case: Case, env: Mapping[str, str], root: Path) -> Services:
     """What answers a case: its mocks, behind them its cassette, or else the offline model.
 
-    `env` is the environment of the project; conversations
-    begin empty, so that no case sees those of another.
+    `env` is the environment of the project, `root` its folder; conversations begin
+    empty, so that no case sees those of another.
     """
     mocks = None if case.mocks is None else Mocks.from_mapping(case.mocks, source=case.file)
     cassette = None if case.cassette is None else Cassette.replay(case.cassette)

@@ -3,7 +3,6 @@ row 28). It is read, and nothing of it is run."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -12,15 +11,12 @@ from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, SourceText, Span, error, warning
 from compozy_prefect.language import exports
 from compozy_prefect.language.discovery import within
-from compozy_prefect.language.javascript import LONGEST, Code, Fault, Reader, Unread
+from compozy_prefect.language.javascript import LONGEST, PATH, Code, Fault, Reader, Unread
 from compozy_prefect.language.models.project import Runtime
 from compozy_prefect.language.models.tool import BUILTIN_TOOLS, Tool
 from compozy_prefect.language.names import suggest
 from compozy_prefect.language.nodes import File, Scalar
 from compozy_prefect.language.source import contents
-
-PATH = re.compile(r"\.{0,2}/?[\w./-]+\.[jt]s")
-"""The `execute` of older projects: a file with the code (§6.1)."""
 
 _EXAMPLE = "as in `async function run({ name }) { return { greeting: `Hello ${name}` } }`"
 

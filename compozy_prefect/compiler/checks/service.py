@@ -17,10 +17,10 @@ from compozy_prefect.language.models.project import Monitoring, Runtime
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Node, Scalar, Sequence
+from compozy_prefect.language.permissions import REFUSED
 
 _GRANTS = ("read", "write", "net", "env", "sys", "run", "ffi", "import")
 _FLAGS = (*(f"--{way}-{what}" for way in ("allow", "deny") for what in _GRANTS), "--allow-all")
-_REFUSED = ("--allow-run", "--allow-ffi", "--allow-import", "--allow-all", "-A")
 # Of Node; what Deno calls them is what the language writes.
 _NODE = {
     "--allow-fs-read": "--allow-read",
@@ -83,10 +83,10 @@ def _permissions(runtime: Runtime) -> Iterator[Diagnostic]:
 
 def _permission(node: Scalar, text: str) -> Iterator[Diagnostic]:
     flag, given, names = text.strip().partition("=")
-    if flag in _REFUSED:
-        yield warning(
+    if flag in REFUSED:
+        yield error(
             "CZ325",
-            f"`{flag}` is refused when a tool runs: it lets it out of its sandbox",
+            f"`{flag}` is refused: {REFUSED[flag]}",
             node.span,
             "allow what it needs: `--allow-net=api.example.com`, `--allow-read=data`",
         )

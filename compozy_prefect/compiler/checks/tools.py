@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.checks.scripts import PATH
 from compozy_prefect.compiler.checks.servers import address
 from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.language.javascript import PATH
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Scalar
@@ -114,7 +114,7 @@ def _environment(tool: Tool) -> Iterator[Diagnostic]:
         return
     for name, value in given.entries.items():
         span = given.key_span(name)
-        if name in REFUSED:
+        if name in REFUSED or name.startswith("DENO_"):
             hint = "remove it: it changes what the process of the tool loads"
             yield error("CZ324", f"a tool cannot set `{name}`", span, hint)
         elif not _VARIABLE.fullmatch(name):

@@ -1,0 +1,235 @@
+"""A tool in JavaScript or TypeScript and its input → what its function gives (§6.3, §6.4).
+
+The engine is Deno, also for projects that say `bun` or `node`: it is the one that keeps to the
+permissions which they declare.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+
+from compozy_prefect.compiler.plan import Json, Position, RuntimePlan, ToolPlan
+from compozy_prefect.errors import ToolFailed
+from compozy_prefect.runtime.js import code, worker
+from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
+from compozy_prefect.runtime.js.pool import POOLS
+from compozy_prefect.runtime.js.worker import CallFailed, Launch
+
+TYPES = ("javascript", "runtime")
+
+_FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
+_MOST_STACK = 4000
+_CODES = {"timeout": "TOOL_TIMEOUT", "start": "TOOL_NOT_FOUND"}
+_LINKED = "os error 13"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a tool runs in: its project's folder, and variables.
+
+    `outside` is the environment of the project, of which a tool sees what it was granted by name,
+    `declared` are the variables that the files give it. `place` is where the tool stands in the
+    YAML, or its code; `printed` hears what it prints.
+    """
+
+    runtime: RuntimePlan
+    root: Path
+    outside: Mapping[str, str] = field(default_factory=dict, repr=False)
+    declared: Mapping[str, str] = field(default_factory=dict, repr=False)
+    place: Position | None = None
+    printed: Callable[[str], None] = lambda text: None
+
+
+def needs_network(runtime: RuntimePlan) -> bool:
+    """Whether tools may use it, as far as they were granted anything."""
+    try:
+        return _permissions(runtime.permissions, Path("/")).net
+    except Refused:
+        return False
+
+
+async def call(tool: ToolPlan, input: Json, config: Json, around: Surroundings) -> Json:
+    """Any JSON. Raises ToolFailed, which names the tool, its place, and a permission it lacked."""
+    try:
+        launch = _launch(tool, around)
+        pool = POOLS.of(launch)
+        process = await pool.take()
+        try:
+            return await process.call(launch.module.name, input, config, tool.timeout or None)
+        finally:
+            pool.give(process)
+            if process.printed:
+                around.printed(process.printed.decode("utf-8", "replace"))
+    except Refused as fault:
+        raise _failed(tool, around, str(fault), kind="permission", retryable=False) from None
+    except code.Missing as fault:
+        raise _failed(tool, around, str(fault), kind="start", retryable=False) from None
+    except CallFailed as fault:
+        raise _explained(tool, around, launch.module, fault) from None
+    except ValueError as fault:
+        message = f"the input is no JSON: {fault}"
+        raise _failed(tool, around, message, kind="stdin", retryable=False) from None
+
+
+def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
+    runtime, root = around.runtime, around.root
+    granted = _permissions(runtime.permissions, root)
+    variables = granted.variables(around.outside, around.declared)
+    memory = max(runtime.memory_limit or worker.MEMORY, worker.LEAST_MEMORY)
+    name = "" if tool.type == "javascript" else tool.id
+    return _launch_of(
+        name,
+        tool.execute,
+        runtime.entrypoint,
+        granted,
+        root,
+        tuple(sorted(variables.items())),
+        memory,
+    )
+
+
+@lru_cache(maxsize=256)
+def _launch_of(
+    name: str,
+    execute: str,
+    entrypoint: str,
+    granted: Permissions,
+    root: Path,
+    variables: tuple[tuple[str, str], ...],
+    memory: int,
+) -> Launch:
+    """One object for equal calls, by which their pool is found. Files are read once a process."""
+    module = code.module_of(name, execute, entrypoint, root)
+    names = [name for name, _ in variables]
+    return Launch(
+        engine=engine(),
+        folder=str(code.engine_folder()),
+        root=os.path.realpath(root),
+        module=module,
+        flags=tuple(granted.flags(root, module.files, names)),
+        read=(*granted.read, *module.files),
+        write=granted.write,
+        variables=variables,
+        memory=memory,
+    )
+
+
+_permissions = lru_cache(maxsize=64)(Permissions.of)
+
+
+@cache
+def engine() -> str:
+    """The path of Deno, from the wheel of that name. Raises Missing."""
+    try:
+        import deno
+
+        return str(deno.find_deno_bin())
+    except (ImportError, FileNotFoundError) as fault:
+        why = f"there is no Deno to run it: {fault}; install the package `deno`"
+        raise code.Missing(why) from None
+
+
+def _explained(
+    tool: ToolPlan, around: Surroundings, module: code.Module, fault: CallFailed
+) -> ToolFailed:
+    details: dict[str, Json] = {}
+    message = fault.message
+    if fault.kind == "timeout":
+        details["timeout_seconds"] = tool.timeout
+    if fault.kind != "thrown":
+        again = fault.kind in ("timeout", "exit")
+        return _failed(tool, around, message, kind=fault.kind, details=details, retryable=again)
+    if fault.name == "MissingExport":
+        message = f"`{module.shown}` does not export `{tool.id}`; it exports: {message}"
+        return _failed(tool, around, message, kind="start", retryable=False)
+    permission = needed(f"{fault.message}")
+    if permission is not None:
+        details["permission"] = permission
+        message = f"{message.partition(', run again with')[0]}: {_way_to(permission)}"
+    elif _LINKED in message:
+        message += "; a link that leads out of what `runtime.permissions` allows is not followed"
+    if fault.stack:
+        details["stack"] = _own(fault.stack, module, around)
+    if fault.name:
+        details["type"] = fault.name
+    at = _line(fault.stack, module, around)
+    return _failed(
+        tool,
+        around,
+        message,
+        kind="permission" if permission else "thrown",
+        details=details,
+        at=at,
+        retryable=permission is None,
+    )
+
+
+def _own(stack: str, module: code.Module, around: Surroundings) -> str:
+    """The part of a stack that is about the tool, with paths as the project has them."""
+    root = Path(os.path.realpath(around.root)).as_uri() + "/"
+    lines = [line for line in stack.splitlines() if worker.RUNNER.name not in line]
+    shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
+    return shown.replace(root, "")[:_MOST_STACK]
+
+
+def _way_to(permission: str) -> str:
+    from compozy_prefect.language.permissions import REFUSED
+
+    flag = permission.partition("=")[0]
+    if flag in REFUSED:
+        return f"it would need `{flag}`, which no tool gets: {REFUSED[flag]}"
+    return f"it would need `{permission}` in `runtime.permissions`"
+
+
+def _line(stack: str, module: code.Module, around: Surroundings) -> tuple[str, int] | None:
+    """The file of the project, and the line in it, where the code of the tool failed."""
+    for url, line, _ in _FRAME.findall(stack):
+        if url == Path(module.path).as_uri() and not module.shown:
+            place = around.place
+            return (place[0], place[1] + int(line) - 1) if place is not None else None
+        prefix = Path(os.path.realpath(around.root)).as_uri() + "/"
+        if url.startswith(prefix) and "/node_modules/" not in url:
+            return url.removeprefix(prefix), int(line)
+    return None
+
+
+def _failed(
+    tool: ToolPlan,
+    around: Surroundings,
+    message: str,
+    *,
+    kind: str,
+    details: Mapping[str, Json] | None = None,
+    at: tuple[str, int] | None = None,
+    retryable: bool = True,
+) -> ToolFailed:
+    place = around.place
+    found: dict[str, Json] = {"tool": tool.id, "kind": kind, **(details or {})}
+    where = ""
+    if at is not None:
+        where = f" ({at[0]}:{at[1]})"
+        found |= {"file": at[0], "line": at[1]}
+    elif place is not None:
+        where = f" ({place[0]}:{place[1]})"
+        found |= {"file": place[0], "line": place[1], "column": place[2]}
+    return ToolFailed(
+        f"tool `{tool.id}`: {message}{where}",
+        code=_CODES.get(kind),
+        details=found,
+        retryable=retryable,
+    )
+
+
+def notice(runtime: RuntimePlan, tools: Iterable[ToolPlan]) -> str | None:
+    """What is to be said of the engine before a run; None for nothing."""
+    if runtime.type == "deno" or not any(tool.type in TYPES for tool in tools):
+        return None
+    return (
+        f"tools run on Deno, since `{runtime.type}` does not keep to `runtime.permissions`; "
+        "`runtime: {type: deno}` says so"
+    )

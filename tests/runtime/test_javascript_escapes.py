@@ -1,0 +1,98 @@
+"""Scripts that try to get out of the sandbox, against the real engine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
+from compozy_prefect.errors import ToolFailed
+from compozy_prefect.runtime.js.call import Surroundings, call
+from compozy_prefect.runtime.js.pool import POOLS
+
+CASES = Path(__file__).parents[1] / "cases" / "javascript" / "escapes.yaml"
+ESCAPES = yaml.safe_load(CASES.read_text("utf-8"))
+SECRET = "the secret that must not get out"
+
+
+class Ground(NamedTuple):
+    root: Path
+    secret: Path
+    port: int
+    reached: list[Any]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    base = tmp_path_factory.mktemp("escapes")
+    root, outside = base / "project", base / "outside"
+    for folder in (root / "sub", outside):
+        folder.mkdir(parents=True)
+    secret = outside / "secret.txt"
+    secret.write_text(SECRET)
+    (outside / "secret.txt.json").write_text(f'"{SECRET}"')
+    (root / ".env").write_text(f"KEY={SECRET}\n")
+    (root / "other.txt").write_text(SECRET)
+    (root / "link").symlink_to(secret)
+    (root / "folder").symlink_to(outside)
+    reached: list[Any] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, peer = server.accept()
+            except OSError:
+                return
+            reached.append(peer)
+            connection.close()
+
+    threading.Thread(target=listen, daemon=True).start()
+    yield Ground(root, secret, server.getsockname()[1], reached)
+    server.close()
+    POOLS.close()
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(ESCAPES) >= 40
+    assert len({one["name"] for one in ESCAPES}) == len(ESCAPES)
+
+
+@pytest.mark.parametrize("escape", ESCAPES, ids=[one["name"] for one in ESCAPES])
+async def test_it_does_not_get_out(
+    escape: dict[str, Any], ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ESCAPE_VARIABLE", SECRET)
+
+    def filled(text: str) -> str:
+        return text.replace("SECRET", str(ground.secret)).replace("PORT", str(ground.port))
+
+    code = escape.get("module") or f"async function run() {{ {escape['code']} }}"
+    permissions = tuple(map(filled, escape.get("permissions", ["--allow-read"])))
+    printed: list[str] = []
+    around = Surroundings(
+        RuntimePlan(permissions=permissions),
+        ground.root,
+        outside=dict(os.environ),
+        printed=printed.append,
+    )
+    tool = ToolPlan("t", type="javascript", execute=filled(code), timeout=10.0)
+    before = sorted(path.name for path in ground.secret.parent.iterdir())
+    try:
+        said = str({"value": await call(tool, {}, {}, around)})
+    except ToolFailed as fault:
+        said = f"{fault.message} {fault.details}"
+    assert filled(escape["says"]) in said
+    assert SECRET not in said
+    assert SECRET not in "".join(printed)
+    assert not ground.reached
+    assert ground.secret.read_text() == SECRET
+    assert sorted(path.name for path in ground.secret.parent.iterdir()) == before
+    assert not (ground.root / "new.txt").exists()
