@@ -85,6 +85,8 @@ def prompt(
     if found.skipped:
         note(f"the condition of `{step.id}` is false: nothing is asked")
         return DONE
+    for id in found.missing:
+        note(f"the output of `{id}` is read and reads as null: give it with --outputs FILE")
     if json:
         print_json(found.to_json())
         return DONE

@@ -67,7 +67,7 @@ class Attachments:
     `is_real`: a provider answers; nothing is fetched for another one.
     """
 
-    root: Path | None
+    root: Path
     limits: AttachmentLimits
     cassette: Cassette | None
     fetched_there: bool
@@ -117,8 +117,6 @@ class Attachments:
     async def _files(
         self, plan: AttachmentPlan, path: str, is_pattern: bool, is_written: bool
     ) -> list[Path]:
-        if self.root is None:
-            raise failed(f"nobody says in which directory `{path}` is")
         return await asyncio.to_thread(
             files.find,
             self.root,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from compozy_prefect.compiler.plan import Json, Plan, StepPlan, WorkflowPlan
+from compozy_prefect.compiler.plan import AgentCall, Json, Plan, StepPlan, WorkflowPlan
 from compozy_prefect.errors import UsageError
+from compozy_prefect.expressions.template import parse
 from compozy_prefect.language.names import suggest
 from compozy_prefect.runtime.agents import AgentRequest
 from compozy_prefect.runtime.attempt import Attempt
@@ -31,7 +32,8 @@ EXECUTION = "00000000-0000-0000-0000-000000000000"  # the id of a run that there
 class Preview:
     """What would be sent. `tokens` are those of the prompt, `usd` its price without an answer.
 
-    Either is None where nobody knows. `skipped`: the condition of the task is false.
+    Either is None where nobody knows. `skipped`: the condition of the task is false. `missing` are
+    the ids of tasks whose outputs are read and were not given: they read as null.
     """
 
     step: str
@@ -43,6 +45,7 @@ class Preview:
     tokens: int | None = None
     usd: float | None = None
     skipped: bool = False
+    missing: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -96,7 +99,27 @@ async def preview(
     meter = Meter(step.id, (), lambda _: None)
     executors = Executors(scope, step, opened, EXECUTION, meter, Nowhere(), Unwatched())
     request = (await executors.asked(step.agent)).request
-    return await _shown(step, name, request)
+    read = _tasks_read(workflow, step, step.agent)
+    return replace(await _shown(step, name, request), missing=tuple(sorted(read - set(outputs))))
+
+
+def _tasks_read(workflow: WorkflowPlan, step: StepPlan, call: AgentCall) -> set[str]:
+    """The ids of the tasks whose outputs the templates of the question read."""
+    agent = workflow.agents[call.agent]
+    asked = [one for one in agent.actions.values() if call.action in (one.id, "")]
+    written: list[Json] = [agent.instructions, call.prompt, step.with_]
+    written += [part for one in asked for part in (one.prompt, one.with_)]
+    known = {one.id for one in workflow.all_steps.values()}
+    read = (one.segments for text in _texts(written) for one in parse(text).reads)
+    return {str(path[1]) for path in read if len(path) > 1 and path[0] == "tasks"} & known
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
 async def _shown(step: StepPlan, name: str, request: AgentRequest) -> Preview:

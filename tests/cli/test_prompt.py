@@ -109,3 +109,13 @@ def test_files_are_shown_by_their_digest(project: Path, capsys: pytest.CaptureFi
     assert image["image_url"]["url"].startswith("data:image/png;sha256,")
     assert document["file"]["file_id"] == "http://127.0.0.1:1/a.pdf", "nothing is fetched"
     assert found["tokens"] > 3000
+
+
+def test_outputs_that_were_not_given(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prompt", "greet", str(project), "-i", "who=Ada", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["missing"] == ["first"]
+    assert "the output of `first` is read and reads as null" in said.err
+    outputs = str(project / "outputs.yaml")
+    assert main(["prompt", "greet", str(project), "-i", "who=Ada", "--outputs", outputs]) == 0
+    assert "reads as null" not in capsys.readouterr().err
