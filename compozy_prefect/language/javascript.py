@@ -139,8 +139,9 @@ class Reader:
         end = begin + min(seconds, TOTAL_SECONDS - self._spent)
 
         def part(byte: int, point: object) -> bytes:
-            # It is asked whether to go on every hundred steps, and each may read to the end.
-            return b"" if log is not None and log.is_recovering else raw[byte : byte + 1024]
+            # It is asked whether to go on every hundred steps, and each may read to the end. The
+            # whole rest: an end in the middle of a character takes the interpreter down.
+            return b"" if log is not None and log.is_recovering else raw[byte:]
 
         def is_over(byte: int, has_error: bool) -> bool:
             return (log is not None and log.is_recovering) or thread_time() > end

@@ -133,3 +133,10 @@ def test_what_was_read_is_known() -> None:
 )
 def test_modern_code_is_read(text: str) -> None:
     assert Reader().read(text)
+
+
+def test_a_mistake_before_characters_of_several_bytes_is_told() -> None:
+    for shift in range(4):  # wherever a reader of pieces would cut one
+        text = "/* two */ function one() {} fun" + " " * shift + "\N{GRINNING FACE}" * 1000
+        with pytest.raises(Fault):
+            Reader().read(text + "async *[k]() {} }" + text)
