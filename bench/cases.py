@@ -201,7 +201,7 @@ def on_dask(ground: Ground, address: str) -> Iterator[Case]:
                 "--task-runner-address",
                 address,
             ),
-            partial(ground.prefect, "fanout_dask", str(count), address, flow="fanout"),
+            partial(ground.prefect, "fanout", str(count), address),
         )
 
 

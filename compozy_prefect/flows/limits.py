@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -34,7 +35,8 @@ class SharedLimits:
 
     def __init__(self) -> None:
         self._set: dict[str, tuple[int, float]] = {}
-        self._setting = asyncio.Lock()
+        # Of each event loop that asks.
+        self._setting: WeakKeyDictionary[Any, asyncio.Lock] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def __call__(self, model: ModelPlan, tokens: int) -> AsyncIterator[None]:
@@ -58,7 +60,8 @@ class SharedLimits:
             await rate_limit(name, occupy=max(1, min(amount, a_minute)))
 
     async def _ensure(self, name: str, slots: int, back: float) -> None:
-        async with self._setting:  # a hundred calls at once set it once
+        setting = self._setting.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with setting:  # of a hundred clients at once Prefect's server on SQLite answers none
             if self._set.get(name) == (slots, back):
                 return
             async with get_client() as client:

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from compozy_prefect.compiler.plan import AttachmentLimits, AttachmentPlan, Json, pointer
-from compozy_prefect.errors import RunError
 from compozy_prefect.runtime import files
 from compozy_prefect.runtime.files import failed
 from compozy_prefect.runtime.llm import media
@@ -146,16 +146,15 @@ class Attachments:
             return list(self.cassette.answer("file", source.name, asked))
         if not self.is_real:
             return [media.at("image" if known == "image" else None, source.name, source.url)]
-        try:
-            made = await self._fetched(source)
-        except RunError as fault:
-            if self.cassette is not None:
-                self.cassette.keep_error("file", source.name, asked, fault)
-            raise
-        if self.cassette is not None:
-            kept = media.kept([{"content": made}])[0]["content"]
-            self.cassette.keep("file", source.name, asked, kept)
-        return made
+        if self.cassette is None:
+            return await self._fetched(source)
+        return await self.cassette.kept(
+            "file",
+            source.name,
+            asked,
+            partial(self._fetched, source),
+            lambda made: media.kept([{"content": made}])[0]["content"],
+        )
 
     async def _fetched(self, source: _Source) -> list[media.Part]:
         from compozy_prefect.runtime.downloads import download

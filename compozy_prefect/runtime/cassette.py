@@ -18,11 +18,12 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import Json
@@ -37,6 +38,8 @@ from compozy_prefect.runtime.llm.client import (
 from compozy_prefect.runtime.llm.questions import answer_from, answer_to, question
 from compozy_prefect.runtime.outcome import rfc3339
 from compozy_prefect.runtime.redaction import Redactor
+
+_T = TypeVar("_T")
 
 FORMAT = 1
 EXECUTION = "EXECUTION"  # stands for the id of the run
@@ -141,17 +144,28 @@ class Cassette:
             raise _error(kind, entry["error"])
         return entry["answer"]
 
-    def keep(self, kind: str, name: str, asked: Json, answer: Json) -> None:
-        self._add(kind, name, asked, {"answer": answer})
-
-    def keep_error(self, kind: str, name: str, asked: Json, fault: RunError) -> None:
-        error = {
-            "message": fault.message,
-            "code": fault.code,
-            "details": fault.details,
-            "retryable": fault.retryable,
-        }
-        self._add(kind, name, asked, {"error": error})
+    async def kept(
+        self,
+        kind: str,
+        name: str,
+        asked: Json,
+        call: Callable[[], Awaitable[_T]],
+        as_json: Callable[[_T], Json] = lambda answer: answer,
+    ) -> _T:
+        """What the call gives or raises, which is written to the file."""
+        try:
+            answer = await call()
+        except RunError as fault:
+            error = {
+                "message": fault.message,
+                "code": fault.code,
+                "details": fault.details,
+                "retryable": fault.retryable,
+            }
+            self._add(kind, name, asked, {"error": error})
+            raise
+        self._add(kind, name, asked, {"answer": as_json(answer)})
+        return answer
 
     def _add(self, kind: str, name: str, asked: Json, outcome: dict[str, Json]) -> None:
         entry = {"kind": kind, "name": name, "asked": self._plain(asked)}
@@ -206,19 +220,13 @@ class TapedClient:
     async def complete(
         self, request: ModelRequest, *, on_chunk: Listener | None = None
     ) -> ModelAnswer:
-        cassette, name = self._cassette, f"{request.agent}/{request.action}"
-        asked = question(request)
-        if cassette.replays or self._client is None:
-            reply = answer_from(cassette.answer("model", name, asked))
+        name, asked = f"{request.agent}/{request.action}", question(request)
+        if self._cassette.replays or self._client is None:
+            reply = answer_from(self._cassette.answer("model", name, asked))
             tell(reply.text, on_chunk)
             return reply
-        try:
-            reply = await self._client.complete(request, on_chunk=on_chunk)
-        except RunError as fault:
-            cassette.keep_error("model", name, asked, fault)
-            raise
-        cassette.keep("model", name, asked, answer_to(reply))
-        return reply
+        make = partial(self._client.complete, request, on_chunk=on_chunk)
+        return await self._cassette.kept("model", name, asked, make, answer_to)
 
 
 def _read(path: Path | str) -> tuple[datetime, list[dict[str, Any]]]:

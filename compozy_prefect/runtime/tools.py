@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from compozy_prefect.compiler.builtins import BUILTINS
 from compozy_prefect.compiler.plan import Json, ToolPlan
-from compozy_prefect.errors import InputInvalid, OutputInvalid, RunError, ToolFailed
+from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.cassette import Cassette
+from compozy_prefect.runtime.js.call import TYPES as JAVASCRIPT
+from compozy_prefect.runtime.js.call import Surroundings, needs_network
+from compozy_prefect.runtime.js.call import call as run_javascript
 from compozy_prefect.runtime.mocks import Answer, Mocks
 
-if TYPE_CHECKING:
-    from compozy_prefect.runtime.js.call import Surroundings
-
-_JAVASCRIPT = ("javascript", "runtime")
 _NETWORK = "http"  # the type of tools that are of no use without a network
 
 
@@ -58,10 +58,10 @@ async def call(
         raw = await _mocked(tool, mocked)
     elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
         raw = cassette.answer("tool", tool.id, given)
-    elif tool.type == _NETWORK and not offline:
-        raw = await _over_http(tool, given, config, key, cassette)
-    elif tool.type in _JAVASCRIPT and javascript is not None and not _refused(javascript, offline):
-        raw = await _in_javascript(tool, given, config, javascript, cassette)
+    elif _may_run(tool, javascript, offline):
+        rendered = config() if config is not None else tool.config
+        run = partial(_run, tool, given, rendered, key, javascript)
+        raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
     elif tool.id in BUILTINS and builtin is not None:
         raw = await builtin(given)
     else:
@@ -126,53 +126,27 @@ def merged(under: Json, over: Json) -> Json:
     return out
 
 
-async def _over_http(
+def _may_run(tool: ToolPlan, javascript: Surroundings | None, offline: bool) -> bool:
+    """Whether this version runs the tool. Offline too, what was granted no network."""
+    if tool.type == _NETWORK:
+        return not offline
+    if tool.type not in JAVASCRIPT or javascript is None:
+        return False
+    return not (offline and needs_network(javascript.runtime))
+
+
+async def _run(
     tool: ToolPlan,
     given: Json,
-    config: Callable[[], dict[str, Any]] | None,
+    config: dict[str, Any],
     key: str,
-    cassette: Cassette | None,
+    javascript: Surroundings | None,
 ) -> Json:
+    if javascript is not None:
+        return await run_javascript(tool, given, config, javascript)
     from compozy_prefect.runtime import http
 
-    rendered = config() if config is not None else tool.config
-    try:
-        raw = await http.call(replace(tool, config=rendered), tool.config, given, key)
-    except RunError as fault:
-        if cassette is not None:
-            cassette.keep_error("tool", tool.id, given, fault)
-        raise
-    if cassette is not None:
-        cassette.keep("tool", tool.id, given, raw)
-    return raw
-
-
-async def _in_javascript(
-    tool: ToolPlan,
-    given: Json,
-    config: Callable[[], dict[str, Any]] | None,
-    around: Surroundings,
-    cassette: Cassette | None,
-) -> Json:
-    from compozy_prefect.runtime.js.call import call as run
-
-    rendered = config() if config is not None else tool.config
-    try:
-        raw = await run(tool, given, rendered, around)
-    except RunError as fault:
-        if cassette is not None:
-            cassette.keep_error("tool", tool.id, given, fault)
-        raise
-    if cassette is not None:
-        cassette.keep("tool", tool.id, given, raw)
-    return raw
-
-
-def _refused(around: Surroundings, offline: bool) -> bool:
-    """What was granted no network runs offline too."""
-    from compozy_prefect.runtime.js.call import needs_network
-
-    return offline and needs_network(around.runtime)
+    return await http.call(replace(tool, config=config), tool.config, given, key)
 
 
 async def _mocked(tool: ToolPlan, answer: Answer) -> Json:
@@ -205,7 +179,7 @@ def _broken(raw: Json, result: Json, schema: Json) -> list[str]:
 def _absent(tool: ToolPlan, offline: bool, around: Surroundings | None) -> ToolFailed:
     kind = f"tool `{tool.id}` (type {tool.type})"
     if offline:
-        needs = tool.type == _NETWORK or (around is not None and tool.type in _JAVASCRIPT)
+        needs = tool.type == _NETWORK or (around is not None and tool.type in JAVASCRIPT)
         why = "needs the network" if needs else "would run for real"
         message = (
             f"{kind} is refused with --offline: it {why}, and the mocks do not name it; "

@@ -23,6 +23,7 @@ from compozy_prefect.runtime.outcome import FAILED, Failure, TaskState
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
+from tests.support.compozy import Compozy
 from tests.support.model_server import ModelServer, Reply, Seen
 from tests.support.plans import plan, step
 from tests.support.prefect_server import Api
@@ -128,6 +129,29 @@ def test_so_many_calls_of_a_model_at_a_time(
     model_server.answers_by(busy)
     check(local.run(project(tmp_path, model_server, {"concurrency": 7}, name="seven")))
     assert (busy.total, busy.most) == (AGENTS, 7)
+
+
+def test_as_many_as_there_are(
+    tmp_path: Path, prefect_server: Api, model_server: ModelServer
+) -> None:
+    busy = Busy(full=AGENTS)
+    model_server.answers_by(busy)
+    check(local.run(project(tmp_path, model_server, {"concurrency": 200}, name="all")))
+    assert (busy.total, busy.most) == (AGENTS, AGENTS)
+
+
+def test_two_processes_keep_to_one_limit(
+    tmp_path: Path, compozy: Compozy, model_server: ModelServer
+) -> None:
+    busy = Busy(full=4, count=60)
+    model_server.answers_by(busy)
+    folder = project(tmp_path / "p", model_server, {"concurrency": 4}, count=30, name="shared")
+    processes = [compozy.start("run", folder, "--json") for _ in range(2)]
+    for out, err in [process.communicate(timeout=150) for process in processes]:
+        result = json.loads(out)
+        assert result["status"] == "SUCCESS", err
+        assert result["output"]["said"] == [f"It is {number}." for number in range(30)]
+    assert (busy.total, busy.most) == (60, 4)
 
 
 @pytest.mark.parametrize(

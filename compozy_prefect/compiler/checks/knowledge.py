@@ -43,10 +43,10 @@ _KINDS = ("image", "audio", "video", "pdf", "document", "file", "url")
 _SOURCES = ("url", "path", "urls", "paths")
 _ONLY = {"file": "path", "url": "url"}
 _MIME = re.compile(r"[\w.+-]+/[\w.+-]+")
-_MIMES = {
-    "image": "image/",
-    "audio": "audio/",
-    "video": "video/",
+_MIMES = {  # what a file of this type may be, for example
+    "image": "image/png",
+    "audio": "audio/mpeg",
+    "video": "video/mp4",
     "pdf": "application/pdf",
     "document": "application/pdf",
 }
@@ -354,13 +354,18 @@ def _mime(attachment: Attachment, kind: str) -> Iterator[Diagnostic]:
     if not mime or is_template(mime):
         return
     span = place(attachment, "mime")
-    wanted = _MIMES.get(kind)
+    example = _MIMES.get(kind)
     if not _MIME.fullmatch(mime):
-        example = {"pdf": "application/pdf", "document": "application/pdf"}.get(kind, "image/png")
-        yield error("CZ323", f"`{mime}` is no type of a file", span, f"such as `{example}`")
-    elif wanted is not None and not mime.startswith(wanted):
+        such = example or _MIMES["image"]
+        yield error("CZ323", f"`{mime}` is no type of a file", span, f"such as `{such}`")
+    elif example is not None and not _is_like(mime, example):
         hint = "a `file` is whatever its type says"
         yield error("CZ323", f"the {kind} cannot be of the type `{mime}`", span, hint)
+
+
+def _is_like(mime: str, example: str) -> bool:
+    family = example.partition("/")[0]
+    return mime == example if family == "application" else mime.startswith(f"{family}/")
 
 
 def _where(attachment: Attachment) -> Iterator[Diagnostic]:

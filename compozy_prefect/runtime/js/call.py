@@ -15,6 +15,7 @@ from pathlib import Path
 
 from compozy_prefect.compiler.plan import Json, Position, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
+from compozy_prefect.language.permissions import REFUSED
 from compozy_prefect.runtime.js import code, worker
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
 from compozy_prefect.runtime.js.pool import POOLS
@@ -147,7 +148,7 @@ def _explained(
     if fault.name == "MissingExport":
         message = f"`{module.shown}` does not export `{tool.id}`; it exports: {message}"
         return _failed(tool, around, message, kind="start", retryable=False)
-    permission = needed(f"{fault.message}")
+    permission = needed(fault.message)
     if permission is not None:
         details["permission"] = permission
         message = f"{message.partition(', run again with')[0]}: {_way_to(permission)}"
@@ -178,8 +179,6 @@ def _own(stack: str, module: code.Module, around: Surroundings) -> str:
 
 
 def _way_to(permission: str) -> str:
-    from compozy_prefect.language.permissions import REFUSED
-
     flag = permission.partition("=")[0]
     if flag in REFUSED:
         return f"it would need `{flag}`, which no tool gets: {REFUSED[flag]}"
