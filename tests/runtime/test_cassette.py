@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ class Scripted:
 
 def asking(text: str, **more: Any) -> ModelRequest:
     return replace(ASK, messages=({"role": "user", "content": text},), **more)
+
+
+def giving(answer: Any) -> Callable[[], Awaitable[Any]]:
+    async def call() -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return call
 
 
 async def test_what_was_answered_is_answered_again(tmp_path: Path) -> None:
@@ -126,8 +136,11 @@ async def test_what_is_not_recorded_is_shown_beside_the_nearest(tmp_path: Path) 
 async def test_tools_answer_from_a_cassette_without_a_network(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     recorded = Cassette.record(file)
-    recorded.keep("tool", "t", {"n": 1}, {"status_code": 200, "data": {"ok": True}})
-    recorded.keep_error("tool", "t", {"n": 2}, ToolFailed("refused", code="TOOL_TIMEOUT"))
+    answer = {"status_code": 200, "data": {"ok": True}}
+    assert await recorded.kept("tool", "t", {"n": 1}, giving(answer)) == answer
+    fault = ToolFailed("refused", code="TOOL_TIMEOUT")
+    with pytest.raises(ToolFailed):
+        await recorded.kept("tool", "t", {"n": 2}, giving(fault))
     tool = ToolPlan("t", type="http", config={"base_url": "http://nowhere.invalid"})
     played = Cassette.replay(file)
     assert await tools.call(tool, {"n": 1}, cassette=played) == {
@@ -175,9 +188,43 @@ def test_a_place_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         Cassette.replay(tmp_path / "bytes")
 
 
-def test_lines_are_json_in_the_order_of_a_reader(tmp_path: Path) -> None:
+async def test_lines_are_json_in_the_order_of_a_reader(tmp_path: Path) -> None:
     recorded = Cassette.record(tmp_path / "run.jsonl")
-    recorded.keep("tool", "t", {"b": 1, "a": "ü"}, None)
+    await recorded.kept("tool", "t", {"b": 1, "a": "ü"}, giving(None))
     line = (tmp_path / "run.jsonl").read_text("utf-8").splitlines()[1]
     assert list(json.loads(line)) == ["kind", "name", "asked", "answer"]
     assert "ü" in line
+
+
+async def test_a_recording_goes_on_after_a_line_that_broke_off(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    first = Cassette.record(file)
+    # Some readers take the character for the end of a line.
+    said = "one\N{LINE SEPARATOR}line"
+    assert (await TapedClient(first, Scripted(said)).complete(ASK)).text == said
+    with file.open("ab") as broken:  # in the middle of a character
+        broken.write('{"kind": "model", "name": "a/x", "asked": "ä'.encode()[:-1])
+    taped = TapedClient(Cassette.continued(file), Scripted("two"))
+    assert (await taped.complete(asking("And then?"))).text == "two"
+    replayed = Cassette.replay(file)
+    assert replayed.now == first.now
+    again = TapedClient(replayed, None)
+    assert [(await again.complete(one)).text for one in (ASK, asking("And then?"))] == [said, "two"]
+
+
+async def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    await TapedClient(Cassette.record(file), Scripted("one")).complete(ASK)
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    await TapedClient(Cassette.continued(file), Scripted("two")).complete(asking("And?"))
+    assert len(file.read_text("utf-8").splitlines()) == 3
+    assert (await TapedClient(Cassette.replay(file), None).complete(ASK)).text == "one"
+
+
+def test_what_cannot_be_continued(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        Cassette.continued(tmp_path / "none.jsonl")
+    (tmp_path / "other.txt").write_text("hello\n")
+    with pytest.raises(UsageError):
+        Cassette.continued(tmp_path / "other.txt")
+    assert (tmp_path / "other.txt").read_text() == "hello\n"
