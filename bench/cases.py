@@ -88,6 +88,11 @@ def cases(ground: Ground) -> Iterator[Case]:
         (Measure("resume a run of 50 steps killed at step 40, without imports", most=1.5),),
         lambda: durable.resumed(ground, fifty),
     )
+    talks = ground.project("talks", durable.asks(50))
+    yield Case(
+        (Measure("replay a run of 50 steps, without imports", most=1.0),),
+        lambda: durable.replayed(ground, talks),
+    )
     thousand = ground.project("thousand", [_collection(1000)])
     items = ground.project("items", [_collection(10_000)])
     yield Case(

@@ -71,6 +71,41 @@ assert result.status == "SUCCESS", result.error
 """
 
 
+# The seconds of a run that is replayed, without those of the imports.
+REPLAYING = """
+import sys, time
+from compozy_prefect.flows import local
+local.reach(None)
+import compozy_prefect.flows.run, compozy_prefect.runtime.services, compozy_prefect.runtime.cassette
+start = time.perf_counter()
+result = local.run(sys.argv[1], cassette=local.cassette(None, sys.argv[2]))
+print(time.perf_counter() - start)
+assert result.status == "SUCCESS", result.error
+"""
+
+
+def asks(count: int) -> list[dict[str, Any]]:
+    """So many steps that ask a model, each with the answer before it."""
+    model = {"provider": "mock", "model": "m"}
+    before = "{{ .tasks.ask-%d.output.response }}"
+    return [
+        {
+            "id": f"ask-{number}",
+            "prompt": f"After {number and before % (number - 1)}.",
+            "model_config": model,
+        }
+        for number in range(count)
+    ]
+
+
+def replayed(ground: Ground, project: Path) -> tuple[float]:
+    """Replays a run that was recorded once."""
+    tape = project / "tape.jsonl"
+    if not tape.exists():
+        ground.output([COMPOZY, "run", project, "--record", tape], PREFECT_API_URL=ground.url)
+    return (ground.numbers(REPLAYING, project, tape, api=True)[0],)
+
+
 def waits(count: int) -> list[dict[str, Any]]:
     """So many waits, each with a step behind it."""
     return [
