@@ -34,11 +34,11 @@ from compozy_prefect.flows.claim import OPEN, PAGE, TAG
 _log = logging.getLogger(__name__)
 
 MEND_EVERY = 60.0  # seconds
-_LATE = timedelta(seconds=120)  # how late a process may still tell how its steps ended
+LATE = timedelta(seconds=120)  # how late a process may still tell how its steps ended
 LOST = "how it ended was lost: the Prefect server was killed, or the process that ran it"
 
 
-async def mend(client: PrefectClient, *, late: timedelta = _LATE) -> int:
+async def mend(client: PrefectClient, *, late: timedelta = LATE) -> int:
     """Closes the task runs of our executions that ended longer ago than `late`; how many."""
     over = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(TERMINAL_STATES))),

@@ -62,7 +62,8 @@ def test_a_delay(chaos: Chaos, place: str, name: str) -> None:
     chaos.effects.clear()
     begun = chaos.run(name, f"{place}=delay:0.7")
     assert chaos.ended(begun) == 0, begun.command.err()
-    chaos.same(calm, begun.id(chaos), begun.command.json, calm.effects.copy(), calm.kept)
+    chaos.gives(calm, begun)
+    chaos.did(calm, begun.id(chaos), calm.effects.copy(), calm.kept)
     assert sorted(chaos.effects.log) == sorted(calm.effects.elements())
 
 
