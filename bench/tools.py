@@ -9,7 +9,8 @@ COSTS = """
 import asyncio, statistics, sys, time
 from pathlib import Path
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
-from compozy_prefect.runtime.js.call import Surroundings, call
+from compozy_prefect.runtime.js.call import call
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 from compozy_prefect.runtime.js.pool import POOLS
 
 around, calls = Surroundings(RuntimePlan(), Path(sys.argv[1])), int(sys.argv[2])

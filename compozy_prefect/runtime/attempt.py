@@ -12,13 +12,14 @@ from typing import Any
 
 from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import OutputInvalid
-from compozy_prefect.runtime import templates, tools
+from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Nowhere, Unwatched, Watch
 from compozy_prefect.runtime.executors import Executors
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import SKIPPED, plain
 from compozy_prefect.runtime.scope import Opened, Scope, check, valid
+from compozy_prefect.runtime.tools import dispatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Attempt:
         env, environment = scope.layer(step.env, seen, environment, scope.at(step, "env"))
         seen = scope.context.for_step(step, env=env)
         own = templates.render(step.with_, seen, environment, scope.at(step, "with"), scope.spans)
-        own = tools.merged(own, dict(self._given))
+        own = dispatch.merged(own, dict(self._given))
         self._under = {k: v for k, v in scope.context.under.items() if k not in own}
         self.input = given = {**self._under, **own}
         if step.input_schema is not None:

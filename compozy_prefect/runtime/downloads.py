@@ -13,8 +13,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from compozy_prefect.compiler.plan import AttachmentLimits
-from compozy_prefect.runtime import hosts
 from compozy_prefect.runtime.files import failed
+from compozy_prefect.runtime.tools import hosts
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)

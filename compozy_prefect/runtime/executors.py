@@ -10,12 +10,12 @@ from typing import Any
 from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, pointer
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions import Environment
-from compozy_prefect.runtime import agents, builtins, prompts, templates, tools
+from compozy_prefect.runtime import agents, builtins, prompts, templates
 from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Watch
-from compozy_prefect.runtime.js.call import TYPES as JAVASCRIPT
-from compozy_prefect.runtime.js.call import Surroundings
 from compozy_prefect.runtime.scope import Opened, Scope
+from compozy_prefect.runtime.tools import dispatch
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Executors:
             known = ", ".join(sorted(self.scope.workflow.tools)) or "none"
             message = f"there is no tool `{name}`; there are: {known}"
             raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
-        tool, input = tools.method_call(tool, method, args)
+        tool, input = dispatch.method_call(tool, method, args)
         result = await self._use(tool, input, env, environment)
         return result.get("data") if tool.type == "http" and isinstance(result, dict) else result
 
@@ -97,20 +97,19 @@ class Executors:
             return dict(templates.render(tool.config, seen, environment, place, scope.spans))
 
         await scope.permit()
-        return await tools.call(
+        return await dispatch.call(
             replace(tool, with_=defaults, env=dict(env)),
             input,
+            self._around(tool, env, self.key + call),
             config=config,
             builtin=partial(self._builtin, tool.id, self.key + call),
-            javascript=self._around(tool, env) if tool.type in JAVASCRIPT else None,
-            key=self.key + call,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
         )
 
-    def _around(self, tool: ToolPlan, env: Mapping[str, str]) -> Surroundings:
-        """What a tool in JavaScript runs in. Of `env` it sees what the files declare (§6.3)."""
+    def _around(self, tool: ToolPlan, env: Mapping[str, str], key: str) -> Surroundings:
+        """What a tool runs in. Of `env` it sees what the files declare (§6.3)."""
         scope, step = self.scope, self.step
         declared = tool.env.keys() | step.env.keys() | scope.workflow.env.keys()
         if step.agent is not None:
@@ -124,6 +123,7 @@ class Executors:
             declared={name: env[name] for name in declared if name in env},
             place=inline or scope.spans.get(at),
             printed=partial(self.watch.printed, tool.id),
+            key=key,
         )
 
     async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:

@@ -22,7 +22,7 @@ from compozy_prefect.compiler.plan import (
 )
 from compozy_prefect.errors import MissingKey, RunError
 from compozy_prefect.expressions import Environment
-from compozy_prefect.runtime import agents, templates, tools
+from compozy_prefect.runtime import agents, templates
 from compozy_prefect.runtime.attachments import Attachments, Written
 from compozy_prefect.runtime.context import Context
 from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
@@ -30,6 +30,7 @@ from compozy_prefect.runtime.llm.media import fetches
 from compozy_prefect.runtime.memory.transcripts import transcripts
 from compozy_prefect.runtime.outcome import plain
 from compozy_prefect.runtime.scope import Opened, Scope, valid
+from compozy_prefect.runtime.tools import dispatch
 
 MOST_CALLS = 50  # of tools in the prompts of one step
 ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
@@ -68,7 +69,7 @@ async def asked(
     effective: Json = given
     for defaults, place in ((action.with_, at_action), (agent.with_, at)):
         under = templates.render(defaults, seen, environment, place + "/with", scope.spans)
-        effective = tools.merged(under, effective)
+        effective = dispatch.merged(under, effective)
     if action.input_schema is not None:
         what = f"the input of action `{name}` of agent `{agent.id}`"
         effective = valid(effective, action.input_schema, what)

@@ -259,8 +259,8 @@ class TestInterruption:
                     while True:
                         try: await asyncio.sleep(60)
                         except asyncio.CancelledError: print("no", flush=True)
-                from compozy_prefect.runtime import tools
-                tools.call = stubborn
+                from compozy_prefect.runtime.tools import dispatch
+                dispatch.call = stubborn
                 """
             )
             + textwrap.dedent(self.SLOW)

@@ -16,12 +16,12 @@ import pytest
 
 from compozy_prefect.compiler.compile import compile_project
 from compozy_prefect.errors import ModelFailed, NotRecorded, RunError
-from compozy_prefect.runtime import hosts
 from compozy_prefect.runtime.attempt import Attempt
 from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
+from compozy_prefect.runtime.tools import hosts
 from tests.support.asking import KEY, MODELS
 from tests.support.model_server import ModelServer, Reply
 

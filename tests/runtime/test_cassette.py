@@ -13,7 +13,6 @@ import pytest
 
 from compozy_prefect.compiler.plan import ModelPlan, ToolPlan
 from compozy_prefect.errors import ModelFailed, NotRecorded, ToolFailed, UsageError
-from compozy_prefect.runtime import tools
 from compozy_prefect.runtime.cassette import Cassette, TapedClient
 from compozy_prefect.runtime.llm.client import (
     ModelAnswer,
@@ -22,6 +21,7 @@ from compozy_prefect.runtime.llm.client import (
     ToolOffer,
     Usage,
 )
+from compozy_prefect.runtime.tools import dispatch
 
 KEY = "sk-canary-0123456789"
 ASK = ModelRequest(
@@ -143,15 +143,15 @@ async def test_tools_answer_from_a_cassette_without_a_network(tmp_path: Path) ->
         await recorded.kept("tool", "t", {"n": 2}, giving(fault))
     tool = ToolPlan("t", type="http", config={"base_url": "http://nowhere.invalid"})
     played = Cassette.replay(file)
-    assert await tools.call(tool, {"n": 1}, cassette=played) == {
+    assert await dispatch.call(tool, {"n": 1}, cassette=played) == {
         "status_code": 200,
         "data": {"ok": True},
     }
     with pytest.raises(ToolFailed, match="refused") as raised:
-        await tools.call(tool, {"n": 2}, cassette=played)
+        await dispatch.call(tool, {"n": 2}, cassette=played)
     assert raised.value.code == "TOOL_TIMEOUT"
     with pytest.raises(NotRecorded, match="no such call of the tool `t`"):
-        await tools.call(tool, {"n": 3}, cassette=played)
+        await dispatch.call(tool, {"n": 3}, cassette=played)
 
 
 @pytest.mark.parametrize(

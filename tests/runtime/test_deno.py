@@ -11,13 +11,14 @@ import pytest
 
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
-from compozy_prefect.runtime import tools
 from compozy_prefect.runtime.js import landlock, pool, watchdog
-from compozy_prefect.runtime.js.call import Surroundings, call, notice
+from compozy_prefect.runtime.js.call import call, notice
 from compozy_prefect.runtime.js.code import as_module
 from compozy_prefect.runtime.js.permissions import Permissions, Refused
 from compozy_prefect.runtime.js.pool import POOLS
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.tools import dispatch
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 Run = Callable[..., Any]
 
@@ -372,12 +373,12 @@ async def test_a_tool_is_checked_on_both_sides(tmp_path: Path) -> None:
         input_schema={"type": "object", "required": ["a"]},
         output_schema={"type": "object", "properties": {"value": {"type": "integer"}}},
     )
-    assert await tools.call(tool, {"a": 1}, javascript=around) == {"value": 1}
-    assert await tools.call(tool, {"a": None}, javascript=around) == {}
+    assert await dispatch.call(tool, {"a": 1}, around) == {"value": 1}
+    assert await dispatch.call(tool, {"a": None}, around) == {}
     with pytest.raises(InputInvalid):
-        await tools.call(tool, {}, javascript=around)
+        await dispatch.call(tool, {}, around)
     with pytest.raises(OutputInvalid):
-        await tools.call(tool, {"a": "x"}, javascript=around)
+        await dispatch.call(tool, {"a": "x"}, around)
 
 
 async def test_a_mock_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -385,16 +386,16 @@ async def test_a_mock_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     answers = Mocks.from_mapping({"tools": {"t": {"output": {"a": 1}}}})
     tool = ToolPlan("t", type="javascript", execute="() => 9")
     around = Surroundings(RuntimePlan(), tmp_path)
-    assert await tools.call(tool, {}, javascript=around, mocks=answers) == {"a": 1}
+    assert await dispatch.call(tool, {}, around, mocks=answers) == {"a": 1}
 
 
 async def test_offline_runs_what_has_no_network(tmp_path: Path) -> None:
     tool = ToolPlan("t", type="javascript", execute="() => 9")
     around = Surroundings(RuntimePlan(), tmp_path)
-    assert await tools.call(tool, {}, javascript=around, offline=True) == {"value": 9}
+    assert await dispatch.call(tool, {}, around, offline=True) == {"value": 9}
     net = Surroundings(RuntimePlan(permissions=("--allow-net=example.com",)), tmp_path)
     with pytest.raises(ToolFailed, match="it needs the network"):
-        await tools.call(tool, {}, javascript=net, offline=True)
+        await dispatch.call(tool, {}, net, offline=True)
 
 
 def test_other_engines_are_run_on_deno_and_said_so() -> None:

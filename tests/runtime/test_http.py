@@ -12,8 +12,9 @@ import pytest
 
 from compozy_prefect.compiler.plan import ToolPlan
 from compozy_prefect.errors import ToolFailed
-from compozy_prefect.runtime import http
-from compozy_prefect.runtime.tools import call
+from compozy_prefect.runtime.tools import http
+from compozy_prefect.runtime.tools.dispatch import call
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -100,9 +101,9 @@ async def test_without_an_endpoint_the_input_is_posted(url: str) -> None:
 
 async def test_headers_and_the_key_of_the_call(url: str) -> None:
     with_headers = tool(url, headers={"Authorization": "Bearer x"})
-    first = await call(with_headers, {"endpoint": "x", "data": {}}, key="run/step")
-    again = await call(with_headers, {"endpoint": "x", "data": {}}, key="run/step")
-    other = await call(with_headers, {"endpoint": "x", "data": {}}, key="run/other")
+    first = await call(with_headers, {"endpoint": "x", "data": {}}, Surroundings(key="run/step"))
+    again = await call(with_headers, {"endpoint": "x", "data": {}}, Surroundings(key="run/step"))
+    other = await call(with_headers, {"endpoint": "x", "data": {}}, Surroundings(key="run/other"))
     keys = [one["data"]["headers"]["idempotency-key"] for one in (first, again, other)]
     assert keys[0] == keys[1] != keys[2]
     assert first["data"]["headers"]["authorization"] == "Bearer x"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
-from compozy_prefect.runtime.js.call import Surroundings, call
+from compozy_prefect.runtime.js.call import call
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 BRIEF = Path(__file__).parents[3] / "shared" / "spec" / "compozy-readme.md"
 pytestmark = pytest.mark.skipif(not BRIEF.is_file(), reason="the brief is not here")

@@ -6,7 +6,7 @@ import pytest
 
 from compozy_prefect.compiler.plan import ToolPlan
 from compozy_prefect.errors import ToolFailed
-from compozy_prefect.runtime.tools import method_call
+from compozy_prefect.runtime.tools.dispatch import method_call
 
 SCHEMA = {
     "type": "object",

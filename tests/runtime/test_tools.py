@@ -7,7 +7,7 @@ import pytest
 from compozy_prefect.compiler.plan import ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime.mocks import Mocks
-from compozy_prefect.runtime.tools import call
+from compozy_prefect.runtime.tools.dispatch import call
 
 
 def mocks(**answer) -> Mocks:
@@ -87,10 +87,12 @@ async def test_a_delay_beyond_the_timeout_fails():
 
 
 @pytest.mark.parametrize("given", [None, Mocks.from_mapping({})])
-@pytest.mark.parametrize(("offline", "word"), [(False, "mocks only"), (True, "--offline")])
-async def test_a_tool_that_cannot_run_says_what_to_do(given, offline, word):
+@pytest.mark.parametrize(
+    ("type", "offline", "word"), [("cli", False, "mocks only"), ("http", True, "--offline")]
+)
+async def test_a_tool_that_cannot_run_says_what_to_do(given, type, offline, word):
     with pytest.raises(ToolFailed) as raised:
-        await call(ToolPlan("t", type="javascript"), {}, mocks=given, offline=offline)
+        await call(ToolPlan("t", type=type), {}, mocks=given, offline=offline)
     assert raised.value.code == "TOOL_NOT_FOUND"
     assert not raised.value.retryable
     for part in ("`t`", word, "--mocks FILE"):

@@ -144,7 +144,7 @@ def _main() -> None:
     import compozy_prefect.flows.control
     import compozy_prefect.flows.resume
     import compozy_prefect.flows.run
-    import compozy_prefect.runtime.http  # noqa: F401
+    import compozy_prefect.runtime.tools.http  # noqa: F401
 
     running: set[int] = set()
     for line in sys.stdin:

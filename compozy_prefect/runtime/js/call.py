@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
-from compozy_prefect.compiler.plan import Json, Position, RuntimePlan, ToolPlan
+from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.language.permissions import REFUSED
 from compozy_prefect.runtime.js import code, worker
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
 from compozy_prefect.runtime.js.pool import POOLS
 from compozy_prefect.runtime.js.worker import CallFailed, Launch
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPES = ("javascript", "runtime")
 
@@ -27,23 +27,6 @@ _FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
 _MOST_STACK = 4000
 _CODES = {"timeout": "TOOL_TIMEOUT", "start": "TOOL_NOT_FOUND"}
 _LINKED = "os error 13"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a tool runs in: its project's folder, and variables.
-
-    `outside` is the environment of the project, of which a tool sees what it was granted by name,
-    `declared` are the variables that the files give it. `place` is where the tool stands in the
-    YAML, or its code; `printed` hears what it prints.
-    """
-
-    runtime: RuntimePlan
-    root: Path
-    outside: Mapping[str, str] = field(default_factory=dict, repr=False)
-    declared: Mapping[str, str] = field(default_factory=dict, repr=False)
-    place: Position | None = None
-    printed: Callable[[str], None] = lambda text: None
 
 
 def needs_network(runtime: RuntimePlan) -> bool:

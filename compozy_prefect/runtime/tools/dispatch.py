@@ -1,7 +1,6 @@
 """A tool and its input → the tool's result, validated on both sides (language.md §6.1).
 
-In this version HTTP tools, JavaScript and those of `compiler.builtins` run; the others answer
-through a mocks file only.
+Those of `kinds.KINDS` and of `compiler.builtins` run; the others answer through a mocks file only.
 """
 
 from __future__ import annotations
@@ -17,22 +16,20 @@ from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.cassette import Cassette
-from compozy_prefect.runtime.js.call import TYPES as JAVASCRIPT
-from compozy_prefect.runtime.js.call import Surroundings, needs_network
-from compozy_prefect.runtime.js.call import call as run_javascript
 from compozy_prefect.runtime.mocks import Answer, Mocks
+from compozy_prefect.runtime.tools.kinds import KINDS
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
-_NETWORK = "http"  # the type of tools that are of no use without a network
+_BARE = Surroundings()
 
 
 async def call(
     tool: ToolPlan,
     input: dict[str, Any],
+    around: Surroundings = _BARE,
     *,
     config: Callable[[], dict[str, Any]] | None = None,
     builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
-    javascript: Surroundings | None = None,
-    key: str = "",
     mocks: Mocks | None = None,
     offline: bool = False,
     cassette: Cassette | None = None,
@@ -40,11 +37,10 @@ async def call(
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's, when it is needed, `builtin` runs a built-in one, and `javascript` is what
-    one in JavaScript has around it. `key` names the call,
-    also when it is made again. A `cassette` answers, or hears the answer. Raises InputInvalid and
-    OutputInvalid with the violations in the details, and ToolFailed: what the mocks say, a time-out
-    (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
+    renders the tool's, when it is needed, and `builtin` runs a built-in one. A `cassette` answers,
+    or hears the answer. Raises InputInvalid and OutputInvalid with the violations in the details,
+    and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool
+    (`TOOL_NOT_FOUND`).
     """
     given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
     wrong = schemas.violations(given, tool.input_schema)
@@ -58,14 +54,14 @@ async def call(
         raw = await _mocked(tool, mocked)
     elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
         raw = cassette.answer("tool", tool.id, given)
-    elif _may_run(tool, javascript, offline):
+    elif _may_run(tool, around, offline):
         rendered = config() if config is not None else tool.config
-        run = partial(_run, tool, given, rendered, key, javascript)
+        run = partial(KINDS[tool.type].call, tool, given, rendered, around)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
     elif tool.id in BUILTINS and builtin is not None:
         raw = await builtin(given)
     else:
-        raise _absent(tool, offline, javascript)
+        raise _absent(tool, offline)
     result = as_object(raw)
     wrong = _broken(raw, result, tool.output_schema)
     if wrong:
@@ -126,27 +122,10 @@ def merged(under: Json, over: Json) -> Json:
     return out
 
 
-def _may_run(tool: ToolPlan, javascript: Surroundings | None, offline: bool) -> bool:
+def _may_run(tool: ToolPlan, around: Surroundings, offline: bool) -> bool:
     """Whether this version runs the tool. Offline too, what was granted no network."""
-    if tool.type == _NETWORK:
-        return not offline
-    if tool.type not in JAVASCRIPT or javascript is None:
-        return False
-    return not (offline and needs_network(javascript.runtime))
-
-
-async def _run(
-    tool: ToolPlan,
-    given: Json,
-    config: dict[str, Any],
-    key: str,
-    javascript: Surroundings | None,
-) -> Json:
-    if javascript is not None:
-        return await run_javascript(tool, given, config, javascript)
-    from compozy_prefect.runtime import http
-
-    return await http.call(replace(tool, config=config), tool.config, given, key)
+    kind = KINDS.get(tool.type)
+    return kind is not None and not (offline and kind.networked(around))
 
 
 async def _mocked(tool: ToolPlan, answer: Answer) -> Json:
@@ -176,20 +155,16 @@ def _broken(raw: Json, result: Json, schema: Json) -> list[str]:
     return wrong if of in (None, "object") else about_raw
 
 
-def _absent(tool: ToolPlan, offline: bool, around: Surroundings | None) -> ToolFailed:
+def _absent(tool: ToolPlan, offline: bool) -> ToolFailed:
     kind = f"tool `{tool.id}` (type {tool.type})"
-    if offline:
-        needs = tool.type == _NETWORK or (around is not None and tool.type in JAVASCRIPT)
-        why = "needs the network" if needs else "would run for real"
-        message = (
-            f"{kind} is refused with --offline: it {why}, and the mocks do not name it; "
-            f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
-        )
+    mock = f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
+    if tool.type in KINDS:
+        why = "it needs the network, and the mocks do not name it"
+        message = f"{kind} is refused with --offline: {why}; {mock}"
     else:
+        runs = ", ".join(sorted(KINDS))
         message = (
-            f"{kind} cannot run: this version runs HTTP tools and JavaScript, and others through "
-            "mocks only; "
-            f"add `tools: {{{tool.id}: {{output: …}}}}` to a file and give it with --mocks FILE"
+            f"{kind} cannot run: this version runs {runs}, and others through mocks only; {mock}"
         )
     return ToolFailed(
         message,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import ToolFailed
-from compozy_prefect.runtime import hosts
+from compozy_prefect.runtime.tools import hosts
+from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 if TYPE_CHECKING:
     import httpx
@@ -29,22 +29,23 @@ _METHODS = _WITHOUT_BODY | {"POST", "PUT", "PATCH"}
 
 
 async def call(
-    tool: ToolPlan, written: Mapping[str, Json], input: dict[str, Any], key: str
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
 ) -> Json:
     """`{status_code, data, headers}` of the answer; any status is one.
 
-    `tool.config` is rendered, `written` is what the file says. `key` names the call, so that a
-    server can tell a second attempt from a second call. Raises ToolFailed when there is no answer.
+    `config` is rendered, `tool.config` is what the file says. The key of the call goes with it, so
+    that a server can tell a second attempt from a second call. Raises ToolFailed when there is no
+    answer.
     """
     import httpx
 
-    base = str(tool.config.get("base_url") or "").strip()
+    base = str(config.get("base_url") or "").strip()
     method, url, options = _request(tool, base, input)
-    await _check_host(tool, str(written.get("base_url") or ""), url)
-    headers = {str(k): str(v) for k, v in (tool.config.get("headers") or {}).items()}
+    await _check_host(tool, str(tool.config.get("base_url") or ""), url)
+    headers = {str(k): str(v) for k, v in (config.get("headers") or {}).items()}
     headers |= {str(k): str(v) for k, v in options.pop("headers").items()}
     if method not in _WITHOUT_BODY and not any(h.lower() == "idempotency-key" for h in headers):
-        headers["Idempotency-Key"] = hashlib.sha256(key.encode()).hexdigest()[:32]
+        headers["Idempotency-Key"] = hashlib.sha256(around.key.encode()).hexdigest()[:32]
     try:
         async with (
             httpx.AsyncClient(timeout=tool.timeout or None, follow_redirects=False) as client,
@@ -66,7 +67,7 @@ async def call(
         "data": _data(tool, body, answer),
         "headers": {name.lower(): value for name, value in answer.headers.items()},
     }
-    if tool.config.get("fail_on_error") is True and answer.status_code >= 400:
+    if config.get("fail_on_error") is True and answer.status_code >= 400:
         failed = _failed(tool, f"{method} {_shown(url)} answered {answer.status_code}")
         failed.details["status_code"] = answer.status_code
         raise failed

@@ -1,0 +1,1 @@
+"""Tools, whatever they are written in: `dispatch.call` is the way in."""
