@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,15 @@ def rows(server: Api, id: str) -> list[Any]:
     return list(found)
 
 
-def nothing_is_open(server: Api, id: str) -> list[Any]:
-    return until(
-        lambda: rows(server, id),
-        lambda found: bool(found) and not [r for r in found if r["state_type"] in OPEN],
-    )
+def nothing_is_open(server: Api, id: str, steps: Iterable[str] = ()) -> list[Any]:
+    """The task runs when all have ended: those of the steps of these names, once each, and others.
+
+    What a process told last may come to the server after the end of the run.
+    """
+    wanted = Counter(list(steps))  # a mapping has names for keys
+
+    def whole(found: list[Any]) -> bool:
+        seen = Counter(r["name"] for r in found if "/" in r["task_key"] and r["name"] in wanted)
+        return bool(found) and seen == wanted and not [r for r in found if r["state_type"] in OPEN]
+
+    return until(lambda: rows(server, id), whole)
