@@ -62,7 +62,7 @@ class Branches:
                 ended.append(await body(self.runner(context.flow_run.id)))
             except Exception as fault:
                 failed.append(fault)
-                return Failed(message=Failure.of(fault).message)
+                return Failed(message=Failure.of(fault).placed_message)
             except asyncio.CancelledError:
                 if self.cancellation.reason is None:
                     raise
@@ -70,7 +70,7 @@ class Branches:
             state = ended[0].state
             if state.ok:
                 return Completed()
-            return Failed(message=state.error.message if state.error else "it failed")
+            return Failed(message=state.error.placed_message if state.error else "it failed")
 
         # Prefect finds a flow run that was begun and not yet noted by the name of the function and
         # the number of the call; the name has the place, so that the order of calls is no matter.

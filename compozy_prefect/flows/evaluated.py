@@ -113,7 +113,7 @@ async def evaluated(
         state = replace(
             state, status=TIMED_OUT if expired else FAILED, error=failure, view=made.raw
         )
-        row.failed(failure.message, timed_out=expired or failure.code == WAIT_TIMEOUT)
+        row.failed(failure.placed_message, timed_out=expired or failure.code == WAIT_TIMEOUT)
     else:
         row.completed(made.message)
     state = replace(

@@ -447,4 +447,4 @@ def _state(outcome: Outcome) -> Json | State[Any]:
     if outcome.status == CANCELED:
         return Cancelled(message=failure.message)
     error = WorkflowFailed(failure.message, code=failure.code, details=failure.details)
-    return Failed(message=failure.message, data=error)
+    return Failed(message=failure.placed_message, data=error)

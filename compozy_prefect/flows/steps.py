@@ -87,8 +87,7 @@ class StepRunner:
                 except (RunError, engine.StepTimeout) as fault:
                     last = number == step.retry.attempts
                     if last or not retryable(fault, step.retry):
-                        log.error("%s", fault)
-                        return self._failed(instance, attempts, fault, row)
+                        return self._failed(instance, attempts, fault, row, log)
                     pause = delays[number - 1]
                     log.warning(
                         "Attempt %d of %d failed: %s; the next one in %g s",
@@ -110,22 +109,28 @@ class StepRunner:
             raise
         except Exception as fault:  # of the engine: what the attempts raise was looked at
             log.error("%s", self.redactor.text("".join(format_exception(fault))))
-            return self._failed(instance, attempts, fault, row)
+            return self._failed(instance, attempts, fault, row, log)
         raise AssertionError("a step has at least one attempt")
 
     def _failed(
-        self, instance: Instance, attempts: Attempts, fault: Exception, row: engine.Row
+        self,
+        instance: Instance,
+        attempts: Attempts,
+        fault: Exception,
+        row: engine.Row,
+        log: engine.Log,
     ) -> TaskState:
         state = attempts.failed(fault)
         assert state.error is not None
-        row.failed(state.error.message, timed_out=state.status == TIMED_OUT)
+        log.error("%s", state.error.placed_message)
+        row.failed(state.error.placed_message, timed_out=state.status == TIMED_OUT)
         self.journal.note_end(instance.where, end_of(state))
         return state
 
     def ended_before(self, instance: Instance, row: engine.Row) -> TaskState:
         """How a step that is passed over had ended."""
         state = ended(instance, self.journal.end(instance.where))
-        message = state.error.message if state.error else ""
+        message = state.error.placed_message if state.error else ""
         if state.status == CANCELED:
             row.cancelled(message)
         else:

@@ -46,6 +46,7 @@ _STATUS = {
 }
 # What Prefect puts before the message of an exception.
 _PREFIX = re.compile(r"^(Task|Flow) run encountered an exception:? ?(\w+(Error|Invalid|Failed): )?")
+_PLACE = re.compile(r" \((?P<file>[^()]+):(?P<line>\d+):(?P<column>\d+)\)$")
 
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -230,11 +231,17 @@ def _told(row: TaskRun, workflow: WorkflowPlan | None, plan: Plan | None) -> Tol
 def _error(state: State[Any] | None, at: str | None, plan: Plan | None) -> dict[str, Json]:
     """The message of a state, and where in the files that is which failed."""
     message = state.message if state is not None and state.message else "it failed"
-    place = nearest_place(at, plan.spans) if plan is not None and at else None
-    out: dict[str, Json] = {"message": _PREFIX.sub("", message)}
-    if place is not None:
-        out |= {"file": place[0], "line": place[1], "column": place[2]}
-    return out
+    message = _PREFIX.sub("", message)
+    told = _PLACE.search(message)
+    if told is not None:
+        place = (told["file"], int(told["line"]), int(told["column"]))
+        message = message[: told.start()]
+    else:  # it crashed, or the server closed it
+        nearest = nearest_place(at, plan.spans) if plan is not None and at else None
+        if nearest is None:
+            return {"message": message}
+        place = nearest[:3]
+    return {"message": message, "file": place[0], "line": place[1], "column": place[2]}
 
 
 async def _output(state: State[Any] | None) -> Json:

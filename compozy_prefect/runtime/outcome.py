@@ -38,6 +38,14 @@ class Failure:
     def to_json(self) -> dict[str, Json]:
         return {"message": self.message, "code": self.code, "details": self.details}
 
+    @property
+    def placed_message(self) -> str:
+        """The message with the place in the files: `no such person (compozy.yaml:12:5)`."""
+        file, line = self.details.get("file"), self.details.get("line")
+        if not file or f"{file}:{line}" in self.message:
+            return self.message
+        return f"{self.message} ({file}:{line}:{self.details.get('column', 1)})"
+
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """The failure that an exception stands for; an unforeseen one keeps its type's name."""

@@ -133,7 +133,7 @@ class TestResults:
         )
         services = Services.create(offline=True, mocks=mocks, env={})
         cancellation = engine.Cancellation()
-        asyncio.get_running_loop().call_later(1.0, cancellation.request, "enough")
+        asyncio.get_running_loop().call_later(4.0, cancellation.request, "enough")
         result = await run(of, "flow", {}, services=services, cancellation=cancellation)
         assert result.status == "CANCELED"
         assert result.tasks["slow"].status == "CANCELED"
