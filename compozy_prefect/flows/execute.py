@@ -60,6 +60,7 @@ from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
+from compozy_prefect.runtime.mcp.connection import TOKENS
 from compozy_prefect.runtime.outcome import (
     CANCELED,
     CANCELED_CODE,
@@ -416,6 +417,10 @@ def _keys(scope: Scope) -> Iterator[str | None]:
     """What must not be shown: the keys of models, and what tools are configured with."""
     for tool in scope.workflow.tools.values():
         for name in _variables(tool.config):
+            yield scope.context.env.get(name)
+    for server in scope.workflow.mcps.values():
+        connects: list[Json] = [server.url, list(server.args), dict(server.headers)]
+        for name in (*_variables(connects), *(TOKENS if server.bearer_env else ())):
             yield scope.context.env.get(name)
     from compozy_prefect.runtime.llm.keys import resolve_key
 
