@@ -181,6 +181,9 @@ def _answering(project: Project, plan: Plan) -> tuple[dict[str, frozenset[str]],
             agents.setdefault(agent_id, set()).update(a.id for a in agent.actions if a.id)
     for workflow in plan.workflows.values():
         tools |= workflow.tools.keys()
+        for server in workflow.mcps.values():
+            for tool in server.tools:
+                tools |= {tool.name.lower(), f"{server.id}/{tool.name.lower()}"}
         for planned in workflow.agents.values():
             agents.setdefault(planned.id, set()).update(planned.actions)
     return {name: frozenset(actions) for name, actions in agents.items()}, frozenset(tools)

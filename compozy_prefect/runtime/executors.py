@@ -67,6 +67,7 @@ class Executors:
         servers = offering.Servers(
             scope,
             scope.workflow.agents[call.agent],
+            asked.request.action,
             seen,
             asked.env,
             asked.environment,

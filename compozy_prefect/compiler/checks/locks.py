@@ -47,8 +47,8 @@ def locks(project: Project) -> Iterator[Diagnostic]:
 
 def _filter(mcp: Mcp, tools: list[str]) -> Iterator[Diagnostic]:
     given = mcp.tool_filter
-    if given is None:
-        return
+    if given is None or given.mode != "allow":
+        return  # what is blocked is not in the lock
     for index, name in enumerate(given.names):
         if name not in tools:
             hint = suggest(name, tools, what="its tools are")

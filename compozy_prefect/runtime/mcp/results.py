@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def result(answer: CallToolResult) -> Json:
     """The text, parsed where it is JSON; with other content, an object that lists all of it.
 
-    Several texts are joined, unless the server also gives the result as data. Of images and sounds
-    there is the size: a model could do nothing with their bytes as text. Raises Failed when the
-    tool reports an error.
+    Several texts are joined, unless the server also gives the result as data; so it is with a list,
+    which the SDK cuts into a text for each item. Of images and sounds there is the size: a model
+    could do nothing with their bytes as text. Raises Failed when the tool reports an error.
     """
     blocks = [_block(one) for one in answer.content]
     texts = [one["text"] for one in blocks if one["type"] == "text"]
     if answer.is_error:
         raise Failed("tool", "\n".join(texts).strip() or "it failed, and does not say why")
-    if len(texts) != 1 and answer.structured_content is not None:
-        data: Json = answer.structured_content
+    data: Json = answer.structured_content
+    if isinstance(data, dict) and (len(texts) != 1 or isinstance(data.get("result"), list)):
         return data
     if len(texts) < len(blocks):
         return {"content": blocks}

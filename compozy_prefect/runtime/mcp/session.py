@@ -43,11 +43,15 @@ _MODERN = ("2026-07-28",)
 
 
 class Session:
-    """`wanted` says whether it is to stay open while nobody calls; `tools` are all it lists."""
+    """`wanted` says whether it is to stay open while nobody calls; `tools` are all it lists.
+
+    `new` are the names of those that `compozy.lock` does not hold, if it holds the server.
+    """
 
     def __init__(self, connection: Connection, wanted: Callable[[float], bool]) -> None:
         self.connection, self.link = connection, Link()
         self.tools: Tools = ()
+        self.new: tuple[str, ...] = ()
         self.calls = 0
         self.used = time.monotonic()
         self._wanted = wanted
@@ -157,6 +161,7 @@ class Session:
         )
         if found.breaks:
             raise Changed(found.lines)
+        self.new = found.new
 
     async def _message(self, message: Any) -> None:
         from mcp.types import ToolListChangedNotification

@@ -8,10 +8,14 @@ that has died is started again by the next call, after a pause that grows.
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -43,6 +47,7 @@ class _Entry:
     failures: int = 0
     failed_at: float = 0.0
     was_open: bool = False
+    users: int = 0
 
     def pause(self) -> float:
         """Seconds until it may be tried again; after one failure at once."""
@@ -65,7 +70,8 @@ class Sessions:
 
     async def tools(self, connection: Connection, tell: Told) -> Tools:
         """All tools that the server lists, whatever the filter says. Raises Failed."""
-        return (await self._session(self._entry(connection), tell)).tools
+        with self._used(connection) as entry:
+            return (await self._session(entry, tell)).tools
 
     async def call(
         self,
@@ -76,21 +82,31 @@ class Sessions:
         tell: Told,
     ) -> CallToolResult:
         """Raises Failed."""
-        entry, again = self._entry(connection), True
-        while True:
-            session = await self._session(entry, tell)
-            try:
-                result = await session.call(tool, arguments, connection.server.timeout, heard)
-            except Failed as fault:
-                if not session.is_open:
-                    self._lost(entry, session)
-                # What the server says that it has not begun may be asked once more.
-                if fault.kind != "gone" or not again:
-                    raise
-                again = False
-            else:
-                entry.failures = 0
-                return result
+        with self._used(connection) as entry:
+            again = True
+            while True:
+                session = await self._session(entry, tell)
+                try:
+                    result = await session.call(tool, arguments, connection.server.timeout, heard)
+                except Failed as fault:
+                    if not session.is_open:
+                        self._lost(entry, session)
+                    # What the server says that it has not begun may be asked once more.
+                    if fault.kind != "gone" or not again:
+                        raise
+                    again = False
+                else:
+                    entry.failures = 0
+                    return result
+
+    @contextmanager
+    def _used(self, connection: Connection) -> Iterator[_Entry]:
+        entry = self._entry(connection)
+        entry.users += 1
+        try:
+            yield entry
+        finally:
+            entry.users -= 1
 
     def _entry(self, connection: Connection) -> _Entry:
         found = self._entries.get(connection)
@@ -125,6 +141,9 @@ class Sessions:
         except Failed:
             self._lost(entry, session)
             raise
+        if session.new and not entry.was_open:
+            id, names = entry.connection.id, ", ".join(session.new)
+            tell(f"MCP server `{id}` has tools that compozy.lock does not: {names}")
         entry.was_open = True
         return session
 
@@ -149,16 +168,16 @@ class Sessions:
         """`max_sessions` of one server: of several, the one unused for longest makes room."""
         most = entry.connection.server.max_sessions
         if most:
-            open_ = [
-                other.session
+            others = [
+                other
                 for other in self._entries.values()
                 if other is not entry
                 and other.connection.id == entry.connection.id
                 and other.session is not None
                 and not other.session.task.done()
             ]
-            if len(open_) >= most:
-                idle = [one for one in open_ if not one.calls]
+            if len(others) >= most:
+                idle = [one.session for one in others if one.session and not one.users]
                 if idle:
                     min(idle, key=lambda one: one.used).end()
                 await asyncio.sleep(_LOOK)
@@ -187,6 +206,13 @@ _SESSIONS: WeakKeyDictionary[asyncio.AbstractEventLoop, Sessions] = WeakKeyDicti
 def here() -> Sessions:
     """The sessions of the event loop that runs."""
     return _SESSIONS.setdefault(asyncio.get_running_loop(), Sessions())
+
+
+def warm() -> None:
+    """Begins to import the SDK, half a second, while the caller has something else to do."""
+    if "mcp" not in sys.modules:
+        imports = partial(importlib.import_module, "mcp")
+        threading.Thread(target=imports, name="compozy-mcp", daemon=True).start()
 
 
 @asynccontextmanager

@@ -53,6 +53,7 @@ async def stdio(connection: Connection, link: Link) -> AsyncIterator[TransportSt
                 await _end(process)
             finally:
                 GUARD.end(process.pid)
+                _let_go(process)
                 for stream in (into, read, write, out_of):
                     stream.close()
 
@@ -151,7 +152,10 @@ async def _end(process: Process) -> None:
         await _wait(process, _GRACE)
     kill(process.pid)
     await _wait(process, _GRACE)
-    # What has left the group may hold the pipes, and the transport would wait for them.
+
+
+def _let_go(process: Process) -> None:
+    """What has left the group may hold the pipes, and asyncio would wait for them."""
     transport = getattr(process, "_transport", None)
     if transport is not None:
         with suppress(OSError):

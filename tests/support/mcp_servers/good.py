@@ -43,8 +43,8 @@ def record(id: str) -> dict[str, Any]:
 
 
 @server.tool(description="Several texts.")
-def several() -> list[str]:
-    return ["one", "two"]
+def several(number: int = 2) -> list[str]:
+    return ["one", "two"][:number]
 
 
 @server.tool(description="A picture.")
