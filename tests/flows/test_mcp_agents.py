@@ -194,7 +194,7 @@ def test_the_lock_says_what_is_offered_and_drift_ends_the_step(
         assert result.error.code == "MCP_TOOLS_CHANGED"
         assert "+description: Works, too." in result.error.message
         assert len(models.requests) == 1, "the model is told nothing of it"
-        assert len(offered(models)) == 12
+        assert len(offered(models)) == 13
         said = compozy("mcp", "lock", folder, "--check", "--json")
         assert said.code == 1
         assert said.json == {"other": {"gone": [], "new": [], "changed": ["other"]}}
@@ -233,18 +233,20 @@ def test_a_completed_call_is_not_made_again_and_no_process_outlives_a_killed_run
     tmp_path: Path, prefect_server: Api, start: Callable[..., Started]
 ) -> None:
     first = Reply("", calls=(Call("add", {"a": 1, "b": 2}, "1"),))
-    second = Reply("", calls=(Call("slow", {"seconds": 4}, "2"),))
+    open_ = tmp_path / "open"
+    second = Reply("", calls=(Call("gate", {"path": str(open_)}, "2"),))
     log = tmp_path / "effects"
     with ModelServer() as models:
         models.answers_by(answers(first, second, Reply("found")))
         folder = project(tmp_path, models)
         begun = start("run", str(folder))
-        until(lambda: len(models.requests), lambda count: count == 2, seconds=90)
-        until(lambda: processes(f"{GOOD}\0stdio"), bool)
+        until(lambda: log.exists() and log.read_text(), lambda said: said and '"gate"' in said)
+        assert processes(f"{GOOD}\0stdio")
         id = begun.kill()
         none_is_left(f"{GOOD}\0stdio")
         none_is_left(str(BAD))
         assert log.read_text().count('"add"') == 1
+        open_.touch()
         models.answers_by(answers(first, second, Reply("found")))
         ended = start("resume", id).ended()
         assert ended["status"] == "SUCCESS"

@@ -231,6 +231,19 @@ async def test_a_server_that_died_is_started_again(tmp_path: Path, held: None) -
     assert told[1].startswith("MCP server `bad` is started again: ")
 
 
+async def test_calls_at_once_start_it_no_more_often_than_one(tmp_path: Path, held: None) -> None:
+    at = reached(over_stdio(BAD, "dies-at-start"), tmp_path)
+    told: list[str] = []
+
+    async def one() -> str:
+        with pytest.raises(ToolFailed) as raised:
+            await use(at, "work", told.append)
+        return raised.value.code
+
+    assert set(await asyncio.gather(*(one() for _ in range(8)))) == {"MCP_CONNECTION_ERROR"}
+    assert len(told) == 3
+
+
 async def test_the_pauses_before_a_start_grow(tmp_path: Path, held: None) -> None:
     at = reached(over_stdio(BAD, "dies-at-start"), tmp_path)
     await failed(at)

@@ -68,10 +68,13 @@ class Session:
         """Whether it can take calls, or soon will."""
         return not self.link.over.is_set() and not self.task.done()
 
+    @property
+    def is_ready(self) -> bool:
+        return self._client is not None and not self.link.over.is_set()
+
     async def ready(self) -> None:
         """Raises Failed when it could not be opened, and Changed."""
-        if self._client is None or not self._opened.done():
-            await asyncio.shield(self._opened)
+        await asyncio.shield(self._opened)
 
     def end(self) -> None:
         """Lets it end. Calls that are under way fail."""

@@ -116,8 +116,7 @@ class Sessions:
 
     async def _session(self, entry: _Entry, tell: Told) -> Session:
         session, attempt = entry.session, 1
-        if session is not None and session.is_open:
-            await session.ready()
+        if session is not None and session.is_ready:
             return session
         while True:
             try:

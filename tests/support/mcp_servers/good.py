@@ -84,6 +84,14 @@ async def slow(seconds: float, ctx: Context) -> str:
     return "slept"
 
 
+@server.tool(description="Waits until there is a file.")
+async def gate(path: str) -> str:
+    note(call="gate")
+    while not os.path.exists(path):
+        await asyncio.sleep(0.05)
+    return "open"
+
+
 @server.tool(description="As much text as wanted.")
 def large(size: int) -> str:
     return "x" * size
