@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -252,4 +253,21 @@ def test_a_completed_call_is_not_made_again_and_no_process_outlives_a_killed_run
         assert ended["status"] == "SUCCESS"
     assert log.read_text().count('"add"') == 1, "it was kept"
     assert "add" in {row["name"] for row in rows(prefect_server, id)}
+    none_is_left(f"{GOOD}\0stdio")
+
+
+def test_a_run_that_is_interrupted_cancels_its_call(
+    tmp_path: Path, prefect_server: Api, start: Callable[..., Started]
+) -> None:
+    log = tmp_path / "effects"
+    waits = Reply("", calls=(Call("gate", {"path": str(tmp_path / "never")}, "1"),))
+    with ModelServer() as models:
+        models.answers_by(answers(waits, Reply("found")))
+        begun = start("run", str(project(tmp_path, models)))
+        until(lambda: log.exists() and log.read_text(), lambda said: said and '"gate"' in said)
+        begun.process.send_signal(signal.SIGINT)
+        out, err = begun.process.communicate(timeout=90)
+    assert begun.process.returncode == 130, err
+    assert json.loads(out)["status"] == "CANCELED"
+    assert "cancelled" in log.read_text(), "the server was told"
     none_is_left(f"{GOOD}\0stdio")

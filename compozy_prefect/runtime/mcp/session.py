@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compozy_prefect import __version__
@@ -70,6 +71,7 @@ class Session:
 
     @property
     def is_ready(self) -> bool:
+        """Whether it takes calls now."""
         return self._client is not None and not self.link.over.is_set()
 
     async def ready(self) -> None:
@@ -81,8 +83,10 @@ class Session:
         self.link.end()
 
     async def _run(self) -> None:
-        seconds, client = self.connection.server.start_timeout, self._made()
+        seconds = self.connection.server.start_timeout
         try:
+            await asyncio.to_thread(import_module, "mcp")  # half a second, the first time
+            client = self._made()
             try:
                 async with asyncio.timeout(seconds):
                     await self._begin(client)
@@ -108,8 +112,8 @@ class Session:
             await client.__aenter__()
             self._take(await _listed(client))
         except asyncio.CancelledError:
-            if self.link.fault is None or not entering.uncancel() == 0:
-                raise
+            if self.link.fault is None or entering.uncancel() > 0:
+                raise  # somebody else ends it
             raise self.link.fault from None
         finally:
             self.link.on_sever = None

@@ -87,8 +87,12 @@ async def slow(seconds: float, ctx: Context) -> str:
 @server.tool(description="Waits until there is a file.")
 async def gate(path: str) -> str:
     note(call="gate")
-    while not os.path.exists(path):
-        await asyncio.sleep(0.05)
+    try:
+        while not os.path.exists(path):
+            await asyncio.sleep(0.05)
+    except asyncio.CancelledError:
+        note(call="gate", cancelled=True)
+        raise
     return "open"
 
 
