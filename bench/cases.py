@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import at_once, durable, models, tools, workers
+from bench import at_once, durable, models, servers, tools, workers
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -120,6 +120,15 @@ def cases(ground: Ground) -> Iterator[Case]:
             Measure("the same, 2,000 at once", most=1, unit="ms"),
         ),
         lambda: tools.costs(ground),
+    )
+    yield Case(
+        (
+            Measure("a call of an MCP tool on top of the SDK's, CPU", most=0.5, unit="ms"),
+            Measure("the same, 20 at a time", most=0.5, unit="ms"),
+            Measure("the whole call", unit="ms"),
+            Measure("the whole call by the SDK", unit="ms"),
+        ),
+        lambda: servers.costs(ground),
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(

@@ -14,6 +14,7 @@ raised is below. Anything else that escapes is a bug and keeps its traceback.
         ├── MissingKey        a provider's key is not set
         ├── ModelFailed       a provider refused, failed or timed out
         ├── BudgetExceeded    a bound of a talk with a model, or of what it may cost, is reached
+        ├── ServerFailed      an MCP server is not what the project has, and no agent is to go on
         ├── NotRecorded       a cassette that is replayed does not hold the call
         └── ToolFailed        a tool failed, or cannot run here
 """
@@ -137,6 +138,11 @@ class ModelFailed(RunError):
 
 class BudgetExceeded(RunError):
     code = "BUDGET_EXCEEDED"
+    retryable = False
+
+
+class ServerFailed(RunError):
+    code = "MCP_CONNECTION_ERROR"
     retryable = False
 
 

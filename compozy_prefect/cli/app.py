@@ -84,6 +84,10 @@ _COMMANDS = {
     "config show": ("config:show", "Print all settings and their values, without secrets."),
     "config validate": ("config:validate", "Say what is wrong with the settings."),
     "config diagnostics": ("config:diagnostics", "Say where each setting comes from."),
+    "mcp list": ("mcp:list_", "List the MCP servers of a project; none is started."),
+    "mcp tools": ("mcp:tools", "Start or reach an MCP server, and list its tools."),
+    "mcp call": ("mcp:call", "Call a tool of an MCP server."),
+    "mcp lock": ("mcp:lock", "Write down which tools the MCP servers have."),
     "explain": ("project:explain", "Explain a diagnostic."),
     "prefect start": ("prefect:start", "Start the local Prefect server in the background."),
     "prefect stop": ("prefect:stop", "Stop it."),
@@ -96,6 +100,7 @@ _GROUPS = {
     "config": App(
         name="config", help="Settings: of flags, the project file, the environment, defaults."
     ),
+    "mcp": App(name="mcp", help="MCP servers, whose tools agents use."),
     "prefect": App(name="prefect", help="The local Prefect server, which runs and shows flows."),
 }
 for _app in _GROUPS.values():

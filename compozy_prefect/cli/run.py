@@ -95,6 +95,8 @@ def run(
     cassette = local.cassette(record, replay, loose=replay_loose)
     _say_what_is_offline(project, workflow_id, answers, offline)
     _say_what_runs_tools(project, workflow_id, answers)
+    if not offline and replay is None:
+        _say_what_is_started(project, workflow_id)
     for name, near in misspelt(project.plan.workflows[workflow_id], given):
         note(f"warning: the workflow has no input `{name}`; did you mean `{near}`?")
 
@@ -134,7 +136,7 @@ def answers_of(project: CompiledProject, path: Path | None) -> Mocks | None:
     from compozy_prefect.runtime.mocks import Mocks
 
     answers = Mocks.from_file(path)
-    for stranger in answers.unknown(project.agents, project.tools):
+    for stranger in answers.unknown(project.agents, project.tools, project.servers):
         note(f"warning: {stranger.message}")
     return answers
 
@@ -170,6 +172,15 @@ def _say_what_runs_tools(project: CompiledProject, workflow_id: str, mocks: Mock
     line = notice(project.plan.project.runtime, real)
     if line:
         note(line)
+
+
+def _say_what_is_started(project: CompiledProject, workflow_id: str) -> None:
+    """The programs of MCP servers, before the first of them is started."""
+    from compozy_prefect.runtime.mcp.connection import command_line
+
+    for server in project.plan.workflows[workflow_id].mcps.values():
+        if server.transport == "stdio":
+            note(f"MCP server `{server.id}` is started when it is needed: {command_line(server)}")
 
 
 def _list(names: list[str]) -> str:

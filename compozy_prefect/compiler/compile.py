@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from compozy_prefect.compiler.checks import check as run_checks
+from compozy_prefect.compiler.checks.locks import unlocked
 from compozy_prefect.compiler.checks.project import Project, project_of
 from compozy_prefect.compiler.checks.settings import inert
 from compozy_prefect.diagnostics import (
@@ -53,7 +54,8 @@ class CheckedProject(NamedTuple):
 
     @property
     def sources(self) -> Mapping[str, SourceText]:
-        return self.project.loaded.sources
+        lock, sources = self.project.lock.source, self.project.loaded.sources
+        return sources if lock is None else {**sources, lock.name: lock}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class CompiledProject:
     # All that mocks may name, also what no task uses: agents with their actions, and tools.
     agents: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     tools: frozenset[str] = field(default_factory=frozenset, repr=False)
+    # MCP servers whose tools are only known when they run.
+    servers: frozenset[str] = frozenset()
 
     @property
     def plan(self) -> Plan:
@@ -112,15 +116,15 @@ def check(
 ) -> CheckedProject:
     """Reads a project and finds what is wrong with it. Raises UsageError without such a path.
 
-    `strict` also reports settings that do nothing here. `flags` gives settings by their key, as
-    text, before all that the project and the environment say.
+    `strict` also reports settings that do nothing here, and MCP servers without a lock. `flags`
+    gives settings by their key, as text, before all that the project and the environment say.
     """
     with _collector_paused():
         loaded = load(Path(path), env_file=env_file, outside=Outside.here(flags))
         project = project_of(loaded)
         found = [*loaded.diagnostics, *run_checks(project)]
         if strict:
-            found += inert(project)
+            found += [*inert(project), *unlocked(project)]
     return CheckedProject(project, tuple(in_file_order(found)))
 
 
@@ -156,9 +160,15 @@ def compiled(checked: CheckedProject, *, strict: bool = False) -> CompiledProjec
         env={**loaded.env, **lowered.secrets},
         warnings=checked.diagnostics,
         sources=checked.sources,
+        servers=_servers(lowered.plan),
         agents=agents,
         tools=tools,
     )
+
+
+def _servers(plan: Plan) -> frozenset[str]:
+    servers = (one for workflow in plan.workflows.values() for one in workflow.mcps.values())
+    return frozenset(one.id for one in servers if not one.is_locked)
 
 
 def _answering(project: Project, plan: Plan) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
@@ -171,6 +181,9 @@ def _answering(project: Project, plan: Plan) -> tuple[dict[str, frozenset[str]],
             agents.setdefault(agent_id, set()).update(a.id for a in agent.actions if a.id)
     for workflow in plan.workflows.values():
         tools |= workflow.tools.keys()
+        for server in workflow.mcps.values():
+            for tool in server.tools:
+                tools |= {tool.name.lower(), f"{server.id}/{tool.name.lower()}"}
         for planned in workflow.agents.values():
             agents.setdefault(planned.id, set()).update(planned.actions)
     return {name: frozenset(actions) for name, actions in agents.items()}, frozenset(tools)

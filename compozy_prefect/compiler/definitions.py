@@ -44,15 +44,17 @@ def router_plan(task: RouterTask) -> RouterPlan:
     )
 
 
-def mcp_plan(mcp: Mcp) -> McpPlan:
+def mcp_plan(mcp: Mcp, config: Config) -> McpPlan:
     """§8: where the transport is not given, the address tells it."""
     url, command, args = mcp.url or "", mcp.command or "", tuple(mcp.args)
     transport: str = mcp.transport or ("stdio" if command and not url else "sse")
     if url.startswith("stdio://"):
         transport, command, url = "stdio", url.removeprefix("stdio://"), ""
+        command = command if "/" in command else f"./{command}"  # a path, not a name on the PATH
     elif command and not args:
         command, *rest = shlex.split(command)
         args = tuple(rest)
+    shown = mcp.tool_filter
     return McpPlan(
         id=mcp_id(mcp),
         transport="streamable-http" if transport == "http" else transport,
@@ -62,9 +64,13 @@ def mcp_plan(mcp: Mcp) -> McpPlan:
         headers=dict(mcp.headers),
         env=dict(mcp.env),
         proto=mcp.proto or McpPlan.proto,
-        start_timeout=mcp.start_timeout or 0.0,
+        start_timeout=mcp.start_timeout or config["llm.mcp_readiness_timeout"],
+        timeout=mcp.timeout or config["llm.mcp_client_timeout"],
         max_sessions=mcp.max_sessions,
         bearer_env="MCP_ADMIN_TOKEN" if mcp.security == "admin_token" else "",
+        only=tuple(shown.names) if shown is not None and shown.mode == "allow" else None,
+        without=tuple(shown.names) if shown is not None and shown.mode == "block" else (),
+        is_required=config["llm.fail_on_mcp_registration_error"],
     )
 
 

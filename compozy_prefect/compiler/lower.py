@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from compozy_prefect.compiler.builtins import builtin_plan
+from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
     attachment_limits,
@@ -28,7 +29,7 @@ from compozy_prefect.compiler.definitions import (
 )
 from compozy_prefect.compiler.models import budget_plan, given_or, loop_plan, model_plan
 from compozy_prefect.compiler.needs import waits_of
-from compozy_prefect.compiler.places import called_tools, of_tool, places
+from compozy_prefect.compiler.places import called_tools, of_server, of_tool, places
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
@@ -55,7 +56,7 @@ from compozy_prefect.compiler.plan import (
     WorkflowPlan,
     pointer,
 )
-from compozy_prefect.compiler.scope import Scope, memory_references
+from compozy_prefect.compiler.scope import Scope, mcp_id, memory_references
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Span
 from compozy_prefect.language.models import task as nouns
@@ -136,6 +137,7 @@ class _Workflow:
         self._scope: Scope = checked.scope
         self._tree = checked.tree
         self._config = project.loaded.config
+        self._lock = project.lock.lock
         self._secrets = secrets
         own = checked.scope.workflow.config
         given = project.loaded.project.config if project.loaded.project else None
@@ -185,17 +187,22 @@ class _Workflow:
         for step in self._tree.all:
             out[pointer("workflows", key, *step.pointer)] = _position(step.task.node.at("id").span)
         tools = (place for tool in self._scope.tools_used for place in of_tool(tool))
-        for place in (*places(self._scope), *tools):
-            at = place.pointer
-            if place.owner is not None:
-                if id(place.owner) not in self._keys:
+        servers = (place for mcp in self._scope.mcps_used for place in of_server(mcp))
+        for one in (*places(self._scope), *tools, *servers):
+            at = one.pointer
+            if one.owner is not None:
+                if id(one.owner) not in self._keys:
                     continue  # nothing uses it, and the plan does not hold it
-                at = (at[0], self._keys[id(place.owner)], *at[2:])
-            if at and ("{{" in str(place.node.value) or place.condition):
-                out[pointer("workflows", key, *at)] = _position(place.node.span)
+                at = (at[0], self._keys[id(one.owner)], *at[2:])
+            if at and ("{{" in str(one.node.value) or one.condition):
+                out[pointer("workflows", key, *at)] = _position(one.node.span)
         for tool in self._scope.tools_used:
             if id(tool.node) in self._keys and tool.type in (None, "javascript"):
                 out |= _code(tool, pointer("workflows", key, "tools", self._keys[id(tool.node)]))
+        for mcp in self._scope.mcps_used:
+            if id(mcp.node) in self._keys:
+                where = pointer("workflows", key, "mcps", self._keys[id(mcp.node)])
+                out[where] = _position(place(mcp, "id", "url", "command"))
         return out
 
     def _recovers(self) -> bool:
@@ -403,8 +410,14 @@ class _Workflow:
         return self._keys[id(tool.node)]
 
     def _servers(self, given: list[McpReference]) -> tuple[str, ...]:
-        found = (self._scope.mcp(one) for one in given)
-        return tuple(_keep(self._mcps, mcp_plan(mcp)) for mcp in found if mcp is not None)
+        allowed, keys = self._config["llm.allowed_mcp_names"], list[str]()
+        for mcp in (self._scope.mcp(one) for one in given):
+            if mcp is None or (allowed and mcp_id(mcp) not in allowed):
+                continue
+            made = self._lock.locked(self._scope.workflow.key, mcp_plan(mcp, self._config))
+            self._keys[id(mcp.node)] = _keep(self._mcps, made)
+            keys.append(self._keys[id(mcp.node)])
+        return tuple(dict.fromkeys(keys))
 
     def _uses(self, given: MemoryReferences | None) -> tuple[MemoryUse, ...]:
         out = []

@@ -261,6 +261,12 @@ def of_tool(tool: Tool) -> Iterator[Place]:
             yield place._replace(owner=tool.node)
 
 
+def of_server(mcp: Mcp) -> Iterator[Place]:
+    for name in _RESOURCES[Mcp]:
+        for place in _leaves(mcp.node.get(name), "key", ("mcps", str(mcp.id), name)):
+            yield place._replace(owner=mcp.node)
+
+
 def of_resource(noun: Noun) -> Iterator[Place]:
     """The templates of what connects to something: they are looked at when it is connected."""
     for kind, names in _RESOURCES.items():

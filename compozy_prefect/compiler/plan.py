@@ -205,8 +205,23 @@ class AgentPlan:
 
 
 @dataclass(frozen=True)
+class McpToolPlan:
+    """A tool of an MCP server, as `compozy.lock` has it, under the name that the server gives."""
+
+    name: str
+    description: str = ""
+    input_schema: Json = None
+
+
+@dataclass(frozen=True)
 class McpPlan:
-    """An MCP server (language.md §8). Text in `url`, `headers` and `env` is a template."""
+    """An MCP server (language.md §8). Text in `url`, `args`, `headers` and `env` is a template.
+
+    `start_timeout` and `timeout`, that of a call, are seconds, `max_sessions` 0 for any number.
+    `only` are the names of the tools that there are, None for all, `without` those that there are
+    not. `tools` are what `compozy.lock` holds if the server `is_locked`. `is_required`: without it
+    an agent that uses it fails.
+    """
 
     id: str
     transport: str = "sse"
@@ -216,9 +231,19 @@ class McpPlan:
     headers: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     proto: str = "2025-03-26"
-    start_timeout: float = 0.0
+    start_timeout: float = 60.0
+    timeout: float = 30.0
     max_sessions: int = 0
     bearer_env: str = ""
+    only: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+    is_required: bool = False
+    is_locked: bool = False
+    tools: tuple[McpToolPlan, ...] = ()
+
+    def has(self, tool: str) -> bool:
+        """Whether the filter lets a tool through."""
+        return tool not in self.without and (self.only is None or tool in self.only)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,16 @@ class Scope:
         every = (*self.tools.values(), *(tool for tool in own if isinstance(tool, Tool)))
         return tuple({id(tool.node): tool for tool in every}.values())
 
+    @cached_property
+    def mcps_used(self) -> tuple[Mcp, ...]:
+        """The MCP servers of the agents of this workflow, and of its tasks that only ask."""
+        given: list[Any] = [one for agent in self.agents_used for one in agent.mcps]
+        for task in self.tasks:
+            if isinstance(task, BasicTask) and task.prompt and not (task.agent or task.action):
+                given += task.mcps
+        found = (self.mcp(one) for one in given)
+        return tuple({id(mcp.node): mcp for mcp in found if mcp is not None}.values())
+
     def tool_of(self, task: Task) -> Tool | None:
         return self.tool(task.tool) if isinstance(task, BasicTask) else None
 

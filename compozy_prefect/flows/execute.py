@@ -7,6 +7,7 @@ gives is evaluated once, after the last of its steps (language.md §2.4).
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -60,6 +61,7 @@ from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.inputs import check_input
+from compozy_prefect.runtime.mcp.connection import TOKENS
 from compozy_prefect.runtime.outcome import (
     CANCELED,
     CANCELED_CODE,
@@ -72,6 +74,8 @@ from compozy_prefect.runtime.outcome import (
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services, warm
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN")
 
 
 class WorkflowFailed(RunError):
@@ -417,6 +421,13 @@ def _keys(scope: Scope) -> Iterator[str | None]:
     for tool in scope.workflow.tools.values():
         for name in _variables(tool.config):
             yield scope.context.env.get(name)
+    for server in scope.workflow.mcps.values():
+        for name in (*_variables(dict(server.headers)), *(TOKENS if server.bearer_env else ())):
+            yield scope.context.env.get(name)
+        # The rest may be paths and levels, which results are full of.
+        for name in _variables([server.url, list(server.args), dict(server.env)]):
+            if _SECRET_NAME.search(name):
+                yield scope.context.env.get(name)
     from compozy_prefect.runtime.llm.keys import resolve_key
 
     seen = scope.context.for_workflow()

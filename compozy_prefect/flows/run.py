@@ -43,6 +43,7 @@ from compozy_prefect.flows.observer import Observer, Watched
 from compozy_prefect.flows.session import SESSION, Session
 from compozy_prefect.runtime.inputs import check_input
 from compozy_prefect.runtime.llm.client import Usage
+from compozy_prefect.runtime.mcp import sessions
 from compozy_prefect.runtime.outcome import (
     FAILED,
     SUCCESS,
@@ -200,6 +201,7 @@ async def carry(
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(handed_over())
+                await stack.enter_async_context(sessions.held())
                 client = await client_of(stack, server)
                 place = await place_of_results(client, stack.enter_context(ExitStack()))
                 opened = await open(client, held)

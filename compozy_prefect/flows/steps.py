@@ -139,8 +139,9 @@ class StepRunner:
 
     def _watch(self, instance: Instance, scope: Scope, log: engine.Log) -> Watch:
         """Tells of the calls of a step; those of an agent with tools are rows below it."""
-        agent = instance.step.agent
-        has_tools = agent is not None and bool(scope.workflow.agents[agent.agent].tools)
+        call = instance.step.agent
+        agent = scope.workflow.agents[call.agent] if call is not None else None
+        has_tools = agent is not None and bool(agent.tools or agent.mcps)
 
         def row(key: str, name: str, kind: str) -> engine.Row:
             at = f"{instance.where}@{key}"

@@ -120,6 +120,24 @@ EFFECTS: dict[str, Effect] = {
     "llm.retry_jitter_percent": Effect(
         "by how much", ("LLM_RETRY_JITTER_PERCENT",), "--llm-retry-jitter-percent"
     ),
+    "llm.allowed_mcp_names": Effect(
+        "which MCP servers agents may use", ("LLM_ALLOWED_MCP_NAMES",), "--llm-allowed-mcp-names"
+    ),
+    "llm.fail_on_mcp_registration_error": Effect(
+        "whether an agent fails when one of its MCP servers cannot be reached",
+        ("LLM_FAIL_ON_MCP_REGISTRATION_ERROR",),
+        "--llm-fail-on-mcp-registration-error",
+    ),
+    "llm.mcp_client_timeout": Effect(
+        "`timeout` of MCP servers that have none",
+        ("MCP_CLIENT_TIMEOUT",),
+        "--llm-mcp-client-timeout",
+    ),
+    "llm.mcp_readiness_timeout": Effect(
+        "`start_timeout` of MCP servers that have none",
+        ("MCP_READINESS_TIMEOUT",),
+        "--llm-mcp-readiness-timeout",
+    ),
     "llm.rate_limiting.enabled": Effect(
         "whether calls are held back by any limit",
         ("LLM_RATE_LIMITING_ENABLED",),

@@ -98,7 +98,7 @@ _REASONS = {
     "limits.max_config_file_nesting_depth": "it is 100 levels here, always",
     "limits.max_config_file_size": "it is 10 MiB here, always",
     "llm": "this version does not act on it yet",
-    "mcp_proxy": "MCP servers are not called yet",
+    "mcp_proxy": "MCP servers are called directly, without a proxy",
     "memory": "memories are not kept yet",
     "mode": "there is one way to run here: Prefect's",
     "monitoring": "this version has no metrics; Prefect's pages show executions",

@@ -23,6 +23,7 @@ from compozy_prefect.errors import (
     NotRecorded,
     OutputInvalid,
     RunError,
+    ServerFailed,
 )
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
@@ -256,8 +257,8 @@ class _Talk:
         error = ""
         try:
             result = _shortened(json.dumps(await self._called(key, call), ensure_ascii=False))
-        except (NotRecorded, BudgetExceeded):
-            raise
+        except (NotRecorded, BudgetExceeded, ServerFailed):
+            raise  # none of them is to be told to a model
         except RunError as fault:
             error = fault.message
             told = {"code": fault.code, "message": redact(fault.message, limit=_SAID)}

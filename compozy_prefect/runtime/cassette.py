@@ -4,7 +4,8 @@
     {"kind": "model", "name": "greeter/greet", "asked": {…}, "answer": {…}}
     {"kind": "tool", "name": "search", "asked": {…}, "error": {…}}
 
-A file that was fetched is a line, too, of the kind `file`. Of files the digest is kept.
+A file that was fetched is a line, too, of the kind `file`; of files the digest is kept. One of the
+kind `mcp` has the tools that an MCP server lists, where no lock says which it has.
 
 A line a call, written when it has ended, without the secrets of the run. Two runs that ask the same
 get the same answers, so that what differs from run to run, the clock of templates and the id of the
@@ -43,7 +44,7 @@ _T = TypeVar("_T")
 
 FORMAT = 1
 EXECUTION = "EXECUTION"  # stands for the id of the run
-_KINDS = {"model": "agent and action", "file": "attachment"}
+_KINDS = {"model": "agent and action", "file": "attachment", "mcp": "MCP server"}
 _SHOWN = 24  # lines of a difference
 _LONGEST = 20_000  # characters of a question that are compared to say what differs
 

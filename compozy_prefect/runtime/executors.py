@@ -13,6 +13,8 @@ from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, builtins, prompts, templates
 from compozy_prefect.runtime.budgets import Meter
 from compozy_prefect.runtime.calls import Calls, Watch
+from compozy_prefect.runtime.llm.client import ToolOffer
+from compozy_prefect.runtime.mcp import offering
 from compozy_prefect.runtime.scope import Opened, Scope
 from compozy_prefect.runtime.tools import dispatch
 from compozy_prefect.runtime.tools.surroundings import Surroundings
@@ -32,9 +34,12 @@ class Executors:
 
     async def ask(self, call: AgentCall) -> tuple[str, agents.AgentAnswer]:
         """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
-        scope, asked = self.scope, await self.asked(call)
+        scope = self.scope
+        asked, servers, offered = await self._asked(call)
 
         async def use(name: str, arguments: dict[str, Json], key: str) -> Json:
+            if name in offered:
+                return await self._serve(servers, offered[name], arguments, f"/{key}")
             tool = scope.workflow.tools[name]
             return await self._use(tool, arguments, asked.env, asked.environment, f"/{key}")
 
@@ -50,8 +55,33 @@ class Executors:
         return asked.request.action, answer
 
     async def asked(self, call: AgentCall) -> prompts.Asked:
-        """What an agent is asked, rendered."""
-        return await prompts.asked(self.scope, self.step, call, self.opened, self._method)
+        """What an agent is asked, rendered, with all that it is offered."""
+        return (await self._asked(call))[0]
+
+    async def _asked(
+        self, call: AgentCall
+    ) -> tuple[prompts.Asked, offering.Servers, dict[str, offering.Offered]]:
+        scope = self.scope
+        asked = await prompts.asked(scope, self.step, call, self.opened, self._method)
+        seen = scope.context.for_step(self.step, env=asked.env, given=self.opened.given)
+        servers = offering.Servers(
+            scope,
+            scope.workflow.agents[call.agent],
+            asked.request.action,
+            seen,
+            asked.env,
+            asked.environment,
+            partial(self._around_server, asked.env, ""),
+        )
+        offered = await servers.offered(self.calls)
+        if not offered:
+            return asked, servers, offered
+        tools = (
+            ToolOffer(name, one.tool.description, one.tool.input_schema)
+            for name, one in offered.items()
+        )
+        request = replace(asked.request, tools=(*asked.request.tools, *tools))
+        return replace(asked, request=request), servers, offered
 
     async def use(self, tool: ToolPlan) -> Json:
         """The result of the step's tool, called with the `with` of the step."""
@@ -106,6 +136,42 @@ class Executors:
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
+        )
+
+    async def _serve(
+        self,
+        servers: offering.Servers,
+        offered: offering.Offered,
+        input: dict[str, Json],
+        call: str,
+    ) -> Json:
+        """The result of a tool of an MCP server (language.md §8)."""
+        scope = self.scope
+
+        def config() -> dict[str, Any]:
+            return {"connection": servers.connection(offered.server), "name": offered.name}
+
+        await scope.permit()
+        return await dispatch.call(
+            offered.tool,
+            input,
+            self._around_server(servers.env, self.key + call, offered.server, offered.tool.id),
+            config=config,
+            mocks=scope.services.mocks,
+            offline=scope.services.offline,
+            cassette=scope.services.cassette,
+        )
+
+    def _around_server(
+        self, env: Mapping[str, str], key: str, server: str, called: str
+    ) -> Surroundings:
+        at = pointer("workflows", self.scope.workflow.id, "mcps", server)
+        return Surroundings(
+            root=self.scope.services.root,
+            outside=env,
+            place=self.scope.spans.get(at),
+            printed=partial(self.watch.printed, called),
+            key=key,
         )
 
     def _around(self, tool: ToolPlan, env: Mapping[str, str], key: str) -> Surroundings:

@@ -194,11 +194,15 @@ class Mocks:
         return found
 
     def unknown(
-        self, agents: Mapping[str, Collection[str]], tools: Collection[str]
+        self,
+        agents: Mapping[str, Collection[str]],
+        tools: Collection[str],
+        servers: Collection[str] = (),
     ) -> list[Stranger]:
         """The ids that are mocked and that the project does not have.
 
-        `agents` are the project's agents with the ids of their actions.
+        `agents` are the project's agents with the ids of their actions, `servers` those whose tools
+        are not known: any may be of one of them.
         """
         out: list[Stranger] = []
         for agent, actions in self._agents.items():
@@ -211,7 +215,9 @@ class Mocks:
                 if action != ANY and action not in agents[agent]
             ]
         return out + [
-            _stranger(("tools", tool), "tool", tools) for tool in self._tools if tool not in tools
+            _stranger(("tools", tool), "tool", tools)
+            for tool in self._tools
+            if tool not in tools and not servers
         ]
 
 

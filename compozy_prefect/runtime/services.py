@@ -161,12 +161,16 @@ def asks_a_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None)
 
 
 def warm(workflow: WorkflowPlan, *, offline: bool, mocks: Mocks | None) -> None:
-    """Begins to import what asks providers, three seconds, where a step will ask one."""
+    """Begins to import what asks providers, three seconds, and MCP servers, where a step will."""
     steps = workflow.all_steps.values()
     if not offline and any(asks_a_provider(workflow, step, mocks) for step in steps):
         from compozy_prefect.runtime.llm import engine
 
         engine.warm()
+    if not offline and workflow.mcps:
+        from compozy_prefect.runtime.mcp import sessions
+
+        sessions.warm()
 
 
 def _client(offline: bool, shared: Shared | None) -> ModelClient:

@@ -79,7 +79,8 @@ class Answers:
             message = f"these mocks cannot be read: {_where(fault.path)}{fault.said}"
             self._found.append(error("CZ704", message, _place(node, fault.path)))
             return None
-        for stranger in mocks.unknown(self._project.agents, self._project.tools):
+        project = self._project
+        for stranger in mocks.unknown(project.agents, project.tools, project.servers):
             self._found.append(warning("CZ704", stranger.message, _place(node, stranger.path)))
         return dict(data or {})
 

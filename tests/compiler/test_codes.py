@@ -21,7 +21,19 @@ NOT_YET = {"CZ308", "CZ315", "CZ218"}
 PACKAGE = Path(compozy_prefect.__file__).parent
 BLOCK = re.compile(r"^```yaml (bad|good)\n(.*?)^```$", re.S | re.M)
 # They depend on the data of a run, or on more than one file: the page says so in words.
-WITHOUT_EXAMPLE = {"CZ104", "CZ109", "CZ110", "CZ112", "CZ113", "CZ220", "CZ405", "CZ406", "CZ407"}
+WITHOUT_EXAMPLE = {
+    "CZ104",
+    "CZ109",
+    "CZ110",
+    "CZ112",
+    "CZ113",
+    "CZ220",
+    "CZ335",
+    "CZ336",
+    "CZ405",
+    "CZ406",
+    "CZ407",
+}
 # Of test files, whose examples stand beside the example project.
 TESTS = [code for code in codes.known() if code.startswith("CZ7")]
 PROJECTS = [code for code in codes.known() if code not in WITHOUT_EXAMPLE and code not in TESTS]

@@ -16,7 +16,7 @@ from tests.support.prefect_server import Api, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TICKET, EXPENSE = EXAMPLES / "support-ticket", EXAMPLES / "expense-approval"
-MARKET = EXAMPLES / "market-report"
+MARKET, HANDBOOK = EXAMPLES / "market-report", EXAMPLES / "handbook"
 MOCKS = ["--mocks", TICKET / "mocks.yaml"]
 BANK = ["--offline", "--mocks", EXPENSE / "mocks.yaml"]
 CHAIR = ["-i", "employee=Ada", "-i", "purpose=Chair"]
@@ -26,6 +26,13 @@ CASES = {
     ("support-ticket", "triage"): (
         ["-i", "text=help", "-i", "customer=c-7", "-i", "priority=urgent", *MOCKS],
         {"team": "security", "sure": True, "page": "page-1"},
+    ),
+    ("handbook", "handbook"): (
+        [
+            *("-i", "question=How many days of leave do I have?"),
+            *("--replay", HANDBOOK / "answer.cassette.jsonl"),
+        ],
+        {"answer": "You have 30 days of leave a year.", "page": "leave"},
     ),
     ("support-ticket", "digest"): (
         ["-i", 'tickets=[{"team": "b"}, {"team": "a"}, {"team": "b"}]'],

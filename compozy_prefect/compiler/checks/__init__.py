@@ -17,6 +17,7 @@ from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
 from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.knowledge import knowledge
+from compozy_prefect.compiler.checks.locks import locks
 from compozy_prefect.compiler.checks.memories import memories
 from compozy_prefect.compiler.checks.names import names
 from compozy_prefect.compiler.checks.order import order
@@ -55,6 +56,7 @@ PASSES: tuple[Pass, ...] = (
     routes,
     memories,
     servers,
+    locks,
     starts,
     knowledge,
     tools,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from compozy_prefect.compiler import lock
 from compozy_prefect.compiler.scope import Scope
 from compozy_prefect.compiler.tree import Tree, tree
 from compozy_prefect.language.load import Loaded
@@ -19,6 +20,7 @@ class Checked(NamedTuple):
 class Project(NamedTuple):
     loaded: Loaded
     workflows: tuple[Checked, ...]
+    lock: lock.Read = lock.NONE
 
 
 def project_of(loaded: Loaded) -> Project:
@@ -31,4 +33,4 @@ def project_of(loaded: Loaded) -> Project:
             default = project.config.on_error
         steps = tree(noun.tasks, default)
         workflows.append(Checked(Scope(loaded, workflow, steps), steps))
-    return Project(loaded, tuple(workflows))
+    return Project(loaded, tuple(workflows), lock.read(loaded.root))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from compozy_prefect.compiler.checks.nouns import is_blank, is_given, is_template, nouns, place
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.diagnostics import Diagnostic, error, warning
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions import parse
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
@@ -27,6 +30,7 @@ def servers(project: Project) -> Iterator[Diagnostic]:
         else:
             yield from _address(mcp)
         yield from _identity(mcp)
+        yield from _fixed(mcp)
         yield from _headers(mcp)
         yield from _proto(mcp)
         for name in ("url", "command", "args", "headers", "env"):
@@ -72,6 +76,22 @@ def _process(mcp: Mcp) -> Iterator[Diagnostic]:
         hint = "give the process what it needs with `env:`"
         message = "a server over `stdio` has no `headers`; they are ignored"
         yield warning("CZ320", message, node.key_span("headers"), hint)
+
+
+def _fixed(mcp: Mcp) -> Iterator[Diagnostic]:
+    """What is started is what the files say: no input of a run may choose it."""
+    is_url = (mcp.url or "").startswith("stdio://")
+    for name, text in (("url", mcp.url if is_url else None), ("command", mcp.command)):
+        if text and is_template(text):
+            hint = "write the program itself; its arguments may read `.env`"
+            span = mcp.node.at(name).span
+            yield error("CZ320", "what is started must be written out", span, hint)
+    for index, arg in enumerate(mcp.args):
+        with suppress(TemplateError):  # which is reported with all templates
+            if any(read.segments[0] != "env" for read in parse(arg).reads):
+                hint = "give the process the value in a variable, with `env:`"
+                span = mcp.node.at("args", index).span
+                yield error("CZ320", "an argument of a server may read `.env` only", span, hint)
 
 
 def _split(mcp: Mcp) -> Iterator[Diagnostic]:

@@ -14,13 +14,13 @@ from compozy_prefect.language.models.project import Project as ProjectNoun
 from compozy_prefect.language.models.task import BasicTask, MemoryTask, Task
 from compozy_prefect.language.nodes import Mapping
 
-_AGENT = ("mcps", "knowledge")
+_AGENT = ("knowledge",)
 _TASK = ("attachments", "knowledge", "tools", "mcps", "memory")
 _ASKING = ("knowledge", "tools", "mcps", "memory")  # of a task with an agent
-_PROMPTED = ("knowledge", "mcps")  # of a task that only asks
-_WORKFLOW = ("mcps", "knowledge_bases", "knowledge")
+_PROMPTED = ("knowledge",)  # of a task that only asks
+_WORKFLOW = ("knowledge_bases", "knowledge")
 _TRIGGER = ("webhook",)
-_PROJECT = ("mcps", "embedders", "vector_dbs", "knowledge_bases")
+_PROJECT = ("embedders", "vector_dbs", "knowledge_bases")
 
 
 def support(project: Project) -> Iterator[Diagnostic]:

@@ -5,6 +5,19 @@ from typing import Any, Literal
 from compozy_prefect.language.models.base import Noun, Seconds, Selector, Variables, field
 
 
+class ToolFilter(Noun):
+    """Which tools of a server there are for agents (service.md §3.1)."""
+
+    called = "`tool_filter`"
+
+    mode: Literal["allow", "block"] = field(
+        ..., "`allow`: none but those in `list`; `block`: all but those."
+    )
+    names: list[str] = field(
+        ..., "Names of tools, as the server has them.", key="list", min_length=1
+    )
+
+
 class Mcp(Noun):
     """An MCP server and how it is reached."""
 
@@ -30,8 +43,14 @@ class Mcp(Noun):
         hint="a date such as `2025-03-26`",
         example="2025-03-26",
     )
-    start_timeout: Seconds | None = field(None, "Of the start; none if not given.")
+    start_timeout: Seconds | None = field(
+        None, "Of the start; `llm.mcp_readiness_timeout`, a minute, if not given."
+    )
     max_sessions: int = field(0, "Sessions at a time; 0 for any number.", ge=0)
+    timeout: Seconds | None = field(
+        None, "Of one call; `llm.mcp_client_timeout`, 30 seconds, if not given.", gt=0
+    )
+    tool_filter: ToolFilter | None = field(None, "Which of its tools there are.")
     capabilities: list[Any] = field([], "Informational.")
     permissions: list[Any] = field([], "Informational.")
     security: str | None = field(None, "`admin_token`: `MCP_ADMIN_TOKEN` as bearer token.")

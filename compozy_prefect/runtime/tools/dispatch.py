@@ -162,7 +162,7 @@ def _absent(tool: ToolPlan, offline: bool) -> ToolFailed:
         why = "it needs the network, and the mocks do not name it"
         message = f"{kind} is refused with --offline: {why}; {mock}"
     else:
-        runs = ", ".join(sorted(KINDS))
+        runs = ", ".join(sorted(KINDS.keys() - {"mcp"}))
         message = (
             f"{kind} cannot run: this version runs {runs}, and others through mocks only; {mock}"
         )

@@ -30,9 +30,18 @@ async def _http(
     return await http.call(tool, input, config, around)
 
 
+async def _mcp(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.mcp import tools
+
+    return await tools.call(tool, input, config, around)
+
+
 _JAVASCRIPT = Kind(javascript.call, lambda around: javascript.needs_network(around.runtime))
 
 KINDS = {
     "http": Kind(_http, lambda around: True),
+    "mcp": Kind(_mcp, lambda around: True),  # what a server does nobody here can tell
     **dict.fromkeys(javascript.TYPES, _JAVASCRIPT),
 }

@@ -1,0 +1,96 @@
+"""MCP servers for tests: how each is reached, and what is left of their processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from compozy_prefect.compiler.plan import Json, McpPlan, ToolPlan
+from compozy_prefect.runtime.mcp.connection import Connection, connection
+from compozy_prefect.runtime.mcp.tools import call as call_tool
+from compozy_prefect.runtime.tools.surroundings import Surroundings
+from tests.support.prefect_server import until
+
+HERE = Path(__file__).parent
+GOOD, BAD = HERE / "good.py", HERE / "bad.py"
+PATHS = {"sse": "/sse", "streamable-http": "/mcp"}
+
+
+class Served:
+    """A server over HTTP, which may be killed and started again at the same port."""
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self.port = "0"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(GOOD), self.transport, self.port],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{PATHS[self.transport]}"
+
+
+@contextmanager
+def served(transport: str) -> Iterator[Served]:
+    one = Served(transport)
+    try:
+        yield one
+    finally:
+        one.kill()
+
+
+def reached(plan: McpPlan, root: Path, **env: str) -> Connection:
+    def render(text: str, where: object) -> str:
+        return text
+
+    return connection(plan, render, {**os.environ, **env}, env, root)
+
+
+def over_stdio(script: Path, *args: str, **plan: Any) -> McpPlan:
+    return McpPlan(script.stem, "stdio", command=sys.executable, args=(str(script), *args), **plan)
+
+
+async def use(
+    at: Connection, tool: str, printed: Callable[[str], None] = lambda _: None, /, **input: Json
+) -> Json:
+    config = {"connection": at, "name": tool}
+    place = ("compozy.yaml", 4, 3, 4, 9)
+    around = Surroundings(place=place, printed=printed)
+    return await call_tool(ToolPlan(tool, type="mcp"), input, config, around)
+
+
+def processes(word: str) -> list[int]:
+    """Those whose command line holds the word, zombies left out."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                line = Path("/proc", name, "cmdline").read_bytes().decode("utf-8", "replace")
+                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if word in line and state != "Z":
+                found.append(int(name))
+    return found
+
+
+def none_is_left(word: str) -> None:
+    assert until(lambda: processes(word), lambda found: not found) == []
