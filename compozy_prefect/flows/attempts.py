@@ -101,6 +101,7 @@ class Attempts:
         if step.sleep and number == 1:
             await asyncio.sleep(step.sleep)
         where = self._instance.where
+        self._recall_usage(number)
         calls = KeptCalls(self._journal, where, redactor, number)
         attempt = Attempt(self._scope, step, self._given, where, calls, self._watch(log))
         clock = asyncio.timeout(step.timeout or None)
@@ -123,6 +124,22 @@ class Attempts:
             self.input = redactor.json(attempt.input)
             self._usage = _sum(self._usage, attempt.usage)
 
+    def _recall_usage(self, number: int) -> None:
+        """What attempts before this one have taken is kept, and counted by whoever goes on."""
+        spent = f"{self._instance.where}@spent"
+        if number > 1:
+            if self._usage is not None:
+                self._journal.note(spent, self._usage.kept())
+            return
+        kept = self._journal.get(spent)
+        if kept is not None:
+            self._usage = Usage.from_json(kept)
+            self._count(self._usage)
+
+    def _count(self, usage: Usage) -> None:
+        for budget in self._scope.budgets_of(self._instance.step, self._instance.where):
+            budget.add(usage, self._instance.step.id)
+
     def succeeded(self, kept: Json) -> TaskState:
         done = Performed.from_json(kept)
         return replace(self._state(SUCCESS), input=done.input, output=done.output, usage=done.usage)
@@ -130,8 +147,7 @@ class Attempts:
     def counted(self, state: TaskState) -> TaskState:
         """The same: how it ended in an earlier process, whose calls count in the budgets."""
         if state.usage is not None:
-            for budget in self._scope.budgets_of(self._instance.step, self._instance.where):
-                budget.add(state.usage, self._instance.step.id)
+            self._count(state.usage)
         return state
 
     def failed(self, fault: Exception) -> TaskState:
@@ -165,7 +181,7 @@ def end_of(state: TaskState) -> Json:
     error = state.error.to_json() if state.error else None
     end: dict[str, Json] = {"status": state.status, "input": state.input, "error": error}
     if state.usage is not None:
-        end["usage"] = state.usage.to_json() | {"calls": state.usage.calls}
+        end["usage"] = state.usage.kept()
     return end
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chaos import Chaos, comparable, different
-from tests.support.formats.base import Call, Reply
+from tests.support.formats.base import Call, Fault, Reply
 from tests.support.model_server import ModelServer
 
 PROJECT = """\
@@ -79,3 +79,34 @@ def test_killed_in_a_talk(chaos: Chaos, visit: int) -> None:
     assert {"gpt-4o-mini", "effect"} <= {row["name"] for row in rows}
     for place in (again.out(), again.err(), repr(runs), repr(rows)):
         assert "sk-canary" not in place
+
+
+def test_killed_in_a_later_attempt(chaos: Chaos) -> None:
+    """What the attempts before have taken is in the result, as if nothing had happened."""
+    asked: list[object] = []
+
+    def second_fails(seen: object) -> Reply | Fault:
+        asked.append(seen)
+        return Fault(500) if len(asked) == 2 else turn(seen)
+
+    with ModelServer() as models:
+        models.answers_by(second_fails)
+        folder, env = folder_of(chaos, models), {"A_KEY": "sk-canary-0123456789"}
+        file = folder / "compozy.yaml"
+        text = file.read_text("utf-8").replace("with: {what: it}", "with: {what: it}, retries: 1")
+        file.write_text(text.replace('A_KEY }}"}]', 'A_KEY }}", retry_attempts: 0}]'), "utf-8")
+        chaos.effects.clear()
+        calm = chaos.zygote.start("run", ".", "--json", cwd=folder, env=env)
+        assert calm.wait(90) == 0, calm.err()
+        assert (calm.json["usage"]["prompt_tokens"], len(asked)) == (40, 5)
+
+        asked.clear()
+        # The first attempt keeps an answer and two results, the second an answer.
+        fault = {**env, "COMPOZY_FAULT": "talk.called#4=crash"}
+        one = chaos.zygote.start("run", ".", "--json", cwd=folder, env=fault)
+        assert one.wait(90) == -9
+        again = chaos.zygote.start("resume", one.execution, "--json", cwd=folder, env=env)
+        assert again.wait(90) == 0, again.err()
+        assert len(asked) == 5, "every answer was paid once"
+        assert not different(comparable(calm.json), comparable(again.json))
+        assert again.json["usage"] == calm.json["usage"]
