@@ -24,6 +24,7 @@ from compozy_prefect.flows.attempts import (
     canceled,
     end_of,
     ended,
+    pause_before,
     retryable,
 )
 from compozy_prefect.flows.calls import StepWatch
@@ -89,7 +90,7 @@ class StepRunner:
                     if last or not retryable(fault, step.retry):
                         log.error("%s", fault)
                         return self._failed(instance, attempts, fault, row)
-                    pause = delays[number - 1]
+                    pause = pause_before(fault, delays[number - 1], step.retry)
                     log.warning(
                         "Attempt %d of %d failed: %s; the next one in %g s",
                         number,

@@ -1,0 +1,269 @@
+"""A request and where it may go → the answer: the one way out to the web (service.md §12.1).
+
+The clients of an event loop are shared by all that runs in it. A name is looked up once for a
+connection, its addresses are checked, and the connection goes to one of them: a name that answers
+otherwise the next time leads nowhere else. Redirects are followed here, each like a new address.
+Proxies of the environment are not used, since what they connect to cannot be checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import urljoin
+from weakref import WeakKeyDictionary
+
+import httpcore
+import httpx
+
+from compozy_prefect import faults
+from compozy_prefect.runtime.tools import bodies, hosts
+from compozy_prefect.runtime.tools.bodies import Unreadable
+from compozy_prefect.runtime.tools.origins import Origin, Reach, Refused, parsed, shown
+
+LARGEST = 10 * 1024 * 1024  # bytes of an answer
+REDIRECTS = 5
+
+_CONNECTIONS = 100
+_IDLE = 20
+_IDLE_SECONDS = 5.0
+_PATIENCE = 2.0  # seconds for an address when there is another one
+_DRAINED = 65536  # bytes of a redirect's body that are read
+_FAULTS = (httpcore.NetworkError, httpcore.ProtocolError, OSError)
+_FOLLOWED = (301, 302, 303, 307, 308)
+_HARMLESS = {"accept", "accept-encoding", "accept-language", "user-agent"}
+
+
+class Unreachable(Exception):
+    """No answer came; the text is a sentence. `again`: another attempt could help."""
+
+    def __init__(self, message: str, *, again: bool = True) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`url` is where it came from; `body` is unfolded."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    url: httpx.URL
+
+
+async def ask(
+    request: httpx.Request, reach: Reach, *, largest: int = LARGEST, redirects: int = REDIRECTS
+) -> Answer:
+    """The answer, whatever its status. The body of `request` has been read.
+
+    Raises Refused, Unreachable, and Unreadable.
+    """
+    for _ in range(redirects + 1):
+        answer = await _send(request, reach)
+        headers = httpx.Headers(answer.headers)
+        try:
+            following = _following(request, answer.status, headers)
+            if following is None:
+                body = await bodies.read(headers, _chunks(answer), largest)
+                return Answer(answer.status, headers, body, request.url)
+            if _is_short(headers):
+                await bodies.read(httpx.Headers(), _chunks(answer), _DRAINED)
+            request = following
+        except _FAULTS as fault:
+            raise _unreachable(request.url, fault) from None
+        except Unreadable as fault:
+            raise Unreadable(f"the answer of {shown(request.url)} {fault}") from None
+        finally:
+            await answer.aclose()
+    raise Unreadable(f"{shown(request.url)} redirects more than {redirects} times")
+
+
+async def _send(request: httpx.Request, reach: Reach) -> httpcore.Response:
+    origin, url = Origin.of(request.url), request.url
+    pools = await _pools()
+    pool = pools.of(is_open=reach.is_open(origin), is_tls=origin.scheme == "https")
+    target = httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    asked = httpcore.Request(
+        request.method, target, headers=request.headers.raw, content=request.content
+    )
+    try:
+        answer = await pool.handle_async_request(asked)
+    except hosts.NotPublic as fault:
+        raise _refused(origin, fault) from None
+    except _FAULTS as fault:
+        raise _unreachable(url, fault) from None
+    await faults.point("http.sent")
+    return answer
+
+
+def _chunks(answer: httpcore.Response) -> AsyncIterable[bytes]:
+    assert isinstance(answer.stream, AsyncIterable)
+    return answer.stream
+
+
+def _refused(origin: Origin, fault: hosts.NotPublic) -> Refused:
+    what = f"the host {origin.host}"
+    if fault.address != origin.host:
+        what += f" leads to {fault.address}, which"
+    way = f"it would need `{origin.permission}` in `runtime.permissions`"
+    return Refused(f"{what} is {fault.kind}: {way}", origin.permission)
+
+
+def _unreachable(url: httpx.URL, fault: Exception) -> Unreachable:
+    cause = fault.__cause__ or fault.__context__ or fault
+    if isinstance(fault, socket.gaierror):
+        return Unreachable(f"the host {url.host} is not known: {fault.strerror}")
+    again = not isinstance(fault, httpcore.LocalProtocolError)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        again, fault = False, OSError(f"its certificate is refused: {cause.verify_message}")
+    return Unreachable(f"{shown(url)} failed: {fault or type(fault).__name__}", again=again)
+
+
+# --- redirects ------------------------------------------------------------------------------------
+
+
+def _following(
+    request: httpx.Request, status: int, answered: httpx.Headers
+) -> httpx.Request | None:
+    """The request that a redirect asks for; None for what is the answer.
+
+    To another origin go no credentials and no header of the tool, and no body at all.
+    """
+    location = answered.get("location")
+    if status not in _FOLLOWED or not location:
+        return None
+    try:
+        target = parsed(urljoin(str(request.url), location))
+    except ValueError as fault:  # of `urljoin`: half of an IPv6 address
+        raise Refused(f"the redirect of {shown(request.url)} leads nowhere: {fault}") from None
+    except Refused as fault:
+        raise Refused(f"the redirect of {shown(request.url)} is refused: {fault}") from None
+    method, keeps = request.method, True
+    if status in (301, 302, 303) and method not in ("GET", "HEAD"):
+        keeps = status == 301 and method != "POST"
+        method = method if keeps else "GET"
+    trusted = _trust(Origin.of(request.url), Origin.of(target))
+    content = request.content if keeps else b""
+    if content and not trusted:
+        return None
+    left_out = {"host", "content-length", "transfer-encoding"}
+    if not keeps:
+        left_out |= {"content-type", "idempotency-key"}
+    headers = [
+        (name, value)
+        for name, value in request.headers.multi_items()
+        if name not in left_out and (trusted or name in _HARMLESS)
+    ]
+    return httpx.Request(method, target, headers=headers, content=content or None)
+
+
+def _is_short(headers: httpx.Headers) -> bool:
+    """Whether the rest of an answer is quickly read, to use its connection again."""
+    told = headers.get("content-length", "")
+    return told.isdecimal() and len(told) < 10 and int(told) <= _DRAINED
+
+
+def _trust(one: Origin, other: Origin) -> bool:
+    """Whether what was for `one` may go to `other`: the same, or the same with TLS."""
+    upgraded = (one.scheme, one.port, other.scheme, other.port) == ("http", 80, "https", 443)
+    return one == other or (one.host == other.host and upgraded)
+
+
+# --- connections ----------------------------------------------------------------------------------
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was looked at; `is_open` takes any."""
+
+    def __init__(self, is_open: bool) -> None:
+        self._is_open = is_open
+        self._under = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - of the interface; none is given here
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        found = await hosts.addresses(host, port)
+        if not self._is_open:
+            for address in found:
+                kind = hosts.kind_of(address)
+                if kind is not None:
+                    raise hosts.NotPublic(address, kind)
+        fault: Exception = OSError("it has no address")
+        for number, address in enumerate(found, 1):
+            within = timeout if number == len(found) else min(timeout or _PATIENCE, _PATIENCE)
+            try:
+                return await self._under.connect_tcp(
+                    address, port, within, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
+                fault = failed
+        raise fault
+
+    async def sleep(self, seconds: float) -> None:
+        await self._under.sleep(seconds)
+
+
+class _Pools:
+    """The connections of one event loop.
+
+    Those to any address are kept apart from those to public ones: a call that may go to public
+    ones only must not find the connection of another one.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[bool, bool], httpcore.AsyncConnectionPool] = {}
+        self._closing = self._open_until_the_end()
+
+    async def start(self) -> None:
+        await anext(self._closing)
+
+    def of(self, *, is_open: bool, is_tls: bool) -> httpcore.AsyncConnectionPool:
+        pool = self._pools.get((is_open, is_tls))
+        if pool is None:
+            pool = self._pools[is_open, is_tls] = httpcore.AsyncConnectionPool(
+                ssl_context=_tls() if is_tls else None,
+                max_connections=_CONNECTIONS,
+                max_keepalive_connections=_IDLE,
+                keepalive_expiry=_IDLE_SECONDS,
+                network_backend=_Pinned(is_open),
+            )
+        return pool
+
+    async def _open_until_the_end(self) -> AsyncGenerator[None, None]:
+        """`asyncio.run` closes the generators of its loop, and so what is open here."""
+        try:
+            yield
+        finally:
+            _OF_LOOP.pop(asyncio.get_running_loop(), None)
+            for pool in self._pools.values():
+                await pool.aclose()
+
+
+_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
+
+
+async def _pools() -> _Pools:
+    loop = asyncio.get_running_loop()
+    found = _OF_LOOP.get(loop)
+    if found is None:
+        found = _OF_LOOP[loop] = _Pools()
+        await found.start()
+    return found
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
