@@ -208,7 +208,7 @@ async def test_credentials_in_the_address_go_into_a_header(url: str) -> None:
         ({}, {"endpoint": "large"}, "/large is larger than 10 MiB"),
         ({"max_body_bytes": 10}, {"endpoint": "x"}, "/x is larger than 10 bytes"),
         ({"max_body_bytes": "10"}, {"endpoint": "x"}, "`config.max_body_bytes` is a number"),
-        ({"auth": {"type": "digest"}}, {"endpoint": "x"}, "there are `bearer` and `basic`"),
+        ({"auth": {"type": "digest"}}, {"endpoint": "x"}, "there are bearer and basic"),
         ({"auth": {"token": ""}}, {"endpoint": "x"}, "has no `token`"),
         ({"auth": {"token": "a\nb"}}, {"endpoint": "x"}, "has a line break"),
         ({"timeout": "soon"}, {"endpoint": "x"}, "`config.timeout`: "),

@@ -22,12 +22,10 @@ import httpcore
 import httpx
 
 from compozy_prefect import faults
+from compozy_prefect.compiler.http_settings import LARGEST, REDIRECTS
 from compozy_prefect.runtime.tools import bodies, hosts
 from compozy_prefect.runtime.tools.bodies import Unreadable
 from compozy_prefect.runtime.tools.origins import Origin, Reach, Refused, parsed, shown
-
-LARGEST = 10 * 1024 * 1024  # bytes of an answer
-REDIRECTS = 5
 
 _CONNECTIONS = 100
 _IDLE = 20

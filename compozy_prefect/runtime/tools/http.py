@@ -11,12 +11,12 @@ import asyncio
 from functools import lru_cache, partial
 from typing import Any
 
+from compozy_prefect.compiler.http_settings import Settings
 from compozy_prefect.compiler.plan import Json, RetryPlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.tools import client, http_requests
 from compozy_prefect.runtime.tools.bodies import Unreadable, data_of
 from compozy_prefect.runtime.tools.client import Answer, Unreachable
-from compozy_prefect.runtime.tools.http_settings import Settings
 from compozy_prefect.runtime.tools.origins import Reach, Refused, shown, spelled_out
 from compozy_prefect.runtime.tools.repeats import (
     IDEMPOTENT,
@@ -43,7 +43,7 @@ async def call(
     fail = partial(_failed, tool, around)
     try:
         settings = Settings.of(config)
-        request = http_requests.request(config, input, around.key)
+        request = http_requests.request(settings, config, input, around.key)
     except Refused as fault:
         raise _refused(fail, fault) from None
     except ValueError as fault:

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import httpx
 
+from compozy_prefect.compiler.http_settings import METHODS, RESERVED, WITHOUT_BODY, Settings
 from compozy_prefect.compiler.plan import Json
-from compozy_prefect.language.http import METHODS, RESERVED, WITHOUT_BODY
 from compozy_prefect.runtime.tools import bodies
 from compozy_prefect.runtime.tools.origins import Origin, Refused, parsed, shown
 
@@ -26,15 +26,18 @@ _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 
 
-def request(config: Mapping[str, Any], input: Mapping[str, Any], key: str) -> httpx.Request:
+def request(
+    settings: Settings, config: Mapping[str, Any], input: Mapping[str, Any], key: str
+) -> httpx.Request:
     """`key` names the call, also when it is made again. Raises Refused and ValueError, sentences.
 
     Headers of the input are laid over those of the file.
     """
     base = parsed(str(config.get("base_url") or "").strip(), with_user=True)
     headers = _headers(config.get("headers"), input.get("headers") if "endpoint" in input else None)
-    if "authorization" not in headers:
-        headers |= _credentials(config.get("auth"), base)
+    authorization = _credentials(settings, base)
+    if authorization is not None:
+        headers = _headers({"authorization": authorization}, headers)
     base = base.copy_with(userinfo=b"")
     if "endpoint" not in input:
         method, url, body = "POST", base, dict(input)
@@ -128,24 +131,12 @@ def _headers(*given: Any) -> dict[str, str]:
     return out
 
 
-def _credentials(auth: Any, base: httpx.URL) -> dict[str, str]:
-    """`{type: bearer, token}`, `{type: basic, username, password}`, or those in `base_url`."""
-    if auth is None:
-        if not base.userinfo:
-            return {}
-        auth = {"type": "basic", "username": base.username, "password": base.password}
-    if not isinstance(auth, Mapping):
-        raise ValueError("`config.auth` is a map, such as `{type: bearer, token: …}`")
-    kind = str(auth.get("type") or "bearer").lower()
-    if kind == "bearer":
-        said = "Bearer " + _text(auth.get("token") or "")
-        if said == "Bearer ":
-            raise ValueError("`config.auth` has no `token`, or an empty one")
-    elif kind == "basic":
-        said = basic(_text(auth.get("username") or ""), _text(auth.get("password") or ""))
-    else:
-        raise ValueError(f"`config.auth.type` is `{kind}`; there are `bearer` and `basic`")
-    return _headers({"authorization": said})
+def _credentials(settings: Settings, base: httpx.URL) -> str | None:
+    """The `Authorization` of `config.auth`, or of what stands before the host in `base_url`."""
+    if settings.auth is None:
+        return basic(base.username, base.password) if base.userinfo else None
+    kind, values = settings.auth
+    return f"Bearer {values[0]}" if kind == "bearer" else basic(*values)
 
 
 def basic(username: str, password: str) -> str:

@@ -1,4 +1,7 @@
-"""The rendered `config` of a tool of `type: http` → how it is called (language.md §6.2)."""
+"""The `config` of a tool of `type: http` → how it is called (language.md §6.2).
+
+The checks ask this of what a file writes out, and a call of what was rendered.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,38 @@ from typing import Any
 
 from compozy_prefect.compiler.plan import RetryPlan
 from compozy_prefect.language.durations import parse_duration
-from compozy_prefect.language.http import RETRY
-from compozy_prefect.runtime.tools.client import LARGEST, REDIRECTS
+
+LARGEST = 10 * 1024 * 1024  # bytes of an answer
+REDIRECTS = 5
+
+RESERVED = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that the client writes itself."""
+
+WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+METHODS = WITHOUT_BODY | {"POST", "PUT", "PATCH"}
+
+VALUES = ("auth", "timeout", "retry", "fail_on_error", "max_body_bytes", "max_redirects")
+KEYS = ("base_url", "headers", *VALUES)
 
 _MOST_ATTEMPTS = 100
+_RETRY = ("maximum_attempts", "initial_interval", "backoff_coefficient", "maximum_interval")
+_AUTH = {"bearer": ("token",), "basic": ("username", "password")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +50,10 @@ class Settings:
     """`retry` is what the file says of attempts, None for nothing.
 
     `timeout` bounds one request, in seconds, 0 for the tool's own bound alone; `largest` is bytes.
+    `auth` is a kind and its values, such as `("bearer", ("…",))`.
     """
 
+    auth: tuple[str, tuple[str, ...]] | None = None
     retry: RetryPlan | None = None
     timeout: float = 0.0
     largest: int = LARGEST
@@ -30,14 +63,35 @@ class Settings:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
         """Raises ValueError with a sentence."""
-        retry, timeout = config.get("retry"), config.get("timeout")
+        auth, retry, timeout = (config.get(name) for name in ("auth", "retry", "timeout"))
+        fails = config.get("fail_on_error") or False
+        if not isinstance(fails, bool):
+            raise ValueError("`config.fail_on_error` is true or false")
         return cls(
+            auth=None if auth is None else _auth(auth),
             retry=None if retry is None else _retry(retry),
             timeout=0.0 if timeout is None else _duration("timeout", timeout),
             largest=_number(config, "max_body_bytes", LARGEST),
             redirects=_number(config, "max_redirects", REDIRECTS),
-            fail_on_error=config.get("fail_on_error") is True,
+            fail_on_error=fails,
         )
+
+
+def _auth(given: Any) -> tuple[str, tuple[str, ...]]:
+    """`{type: bearer, token}` or `{type: basic, username, password}`."""
+    if not isinstance(given, Mapping):
+        raise ValueError("`config.auth` is a map, such as `{type: bearer, token: …}`")
+    kind = str(given.get("type") or "bearer").strip().lower()
+    keys = _AUTH.get(kind)
+    if keys is None:
+        raise ValueError(f"`config.auth.type` is `{kind}`; there are {' and '.join(_AUTH)}")
+    for name in given:
+        if name not in ("type", *keys):
+            raise ValueError(f"`config.auth.{name}` is none of type, {', '.join(keys)}")
+    values = tuple(str(given.get(name) or "") for name in keys)
+    if not values[0]:
+        raise ValueError(f"`config.auth` has no `{keys[0]}`, or an empty one")
+    return kind, values
 
 
 def _retry(given: Any) -> RetryPlan:
@@ -47,9 +101,9 @@ def _retry(given: Any) -> RetryPlan:
         return replace(default, attempts=_attempts(given + 1))
     if not isinstance(given, Mapping):
         raise ValueError("`config.retry` is a number of re-attempts, or a map like `retry_policy`")
-    unknown = [str(name) for name in given if name not in RETRY]
+    unknown = [str(name) for name in given if name not in _RETRY]
     if unknown:
-        raise ValueError(f"`config.retry.{unknown[0]}` is none of {', '.join(RETRY)}")
+        raise ValueError(f"`config.retry.{unknown[0]}` is none of {', '.join(_RETRY)}")
     coefficient = given.get("backoff_coefficient", default.coefficient)
     if not isinstance(coefficient, (int, float)) or not coefficient >= 1:
         raise ValueError("`config.retry.backoff_coefficient` is a number, 1 or more")
