@@ -26,9 +26,8 @@ class Answers(asyncio.Protocol):
             self.transport.write(ANSWER)
 
 BODY = b'{"id": 7, "name": "Ada", "tags": ["a", "b", "c"]}'
-ANSWER = (
-    b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(BODY)
-) + BODY
+HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n"
+ANSWER = HEAD % len(BODY) + BODY
 
 async def main():
     server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)

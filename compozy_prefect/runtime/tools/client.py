@@ -9,6 +9,7 @@ Proxies of the environment are not used, since what they connect to cannot be ch
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
@@ -74,7 +75,7 @@ async def ask(
                 await bodies.read(httpx.Headers(), _chunks(answer), _DRAINED)
             request = following
         except _FAULTS as fault:
-            raise _unreachable(request.url, fault) from None
+            raise _unreachable(request, fault) from None
         except Unreadable as fault:
             raise Unreadable(f"the answer of {shown(request.url)} {fault}") from None
         finally:
@@ -97,7 +98,7 @@ async def _send(request: httpx.Request, reach: Reach) -> httpcore.Response:
     except hosts.NotPublic as fault:
         raise _refused(origin, fault) from None
     except _FAULTS as fault:
-        raise _unreachable(url, fault) from None
+        raise _unreachable(request, fault) from None
     await faults.point("http.sent")
     return answer
 
@@ -115,14 +116,19 @@ def _refused(origin: Origin, fault: hosts.NotPublic) -> Refused:
     return Refused(f"{what} is {fault.kind}: {way}", origin.permission)
 
 
-def _unreachable(url: httpx.URL, fault: Exception) -> Unreachable:
-    cause = fault.__cause__ or fault.__context__ or fault
+def _unreachable(request: httpx.Request, fault: Exception) -> Unreachable:
     if isinstance(fault, socket.gaierror):
-        return Unreachable(f"the host {url.host} is not known: {fault.strerror}")
-    again = not isinstance(fault, httpcore.LocalProtocolError)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        again, fault = False, OSError(f"its certificate is refused: {cause.verify_message}")
-    return Unreachable(f"{shown(url)} failed: {fault or type(fault).__name__}", again=again)
+        return Unreachable(f"the host {request.url.host} is not known: {fault.strerror}")
+    again, why = not isinstance(fault, httpcore.LocalProtocolError), str(fault)
+    cause: BaseException | None = fault
+    while cause is not None:  # the system says it last
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            again, why = False, f"its certificate is refused: {cause.verify_message}"
+        elif isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+            why = os.strerror(cause.errno)
+        cause = cause.__cause__ or cause.__context__
+    what = f"{request.method} {shown(request.url)}"
+    return Unreachable(f"{what} failed: {why or type(fault).__name__}", again=again)
 
 
 # --- redirects ------------------------------------------------------------------------------------
