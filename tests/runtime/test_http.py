@@ -24,7 +24,7 @@ from compozy_prefect.runtime.attempt import Attempt
 from compozy_prefect.runtime.context import RunContext
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
-from compozy_prefect.runtime.tools import client, http
+from compozy_prefect.runtime.tools import client, connections, http
 from compozy_prefect.runtime.tools.dispatch import call
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.internet import PUBLIC, Asked, Reply, Server, connect, serving
@@ -368,7 +368,7 @@ def test_each_event_loop_has_connections_of_its_own(server: Server, recwarn: Any
     for _ in range(2):
         asyncio.run(got(server.url))
     assert len({one.connection for one in server.asked}) == 2
-    assert not client._OF_LOOP
+    assert not connections._OF_LOOP
     assert not [one for one in recwarn if issubclass(one.category, ResourceWarning)]
 
 
@@ -388,6 +388,73 @@ async def test_a_call_ends_in_time(url: str) -> None:
         assert "attempts" not in raised.value.details
 
 
+async def test_calls_that_are_given_up_leave_the_others_alone(server: Server) -> None:
+    """Each of them gives its connection back."""
+    server.reply = lambda asked: (
+        (time.sleep(0.3), echo(asked))[1] if "wait" in asked.path else echo(asked)
+    )
+    hasty = replace(tool(server.url, retry=0), timeout=0.05)
+    for _ in range(3):
+        calls = [call(hasty, {"endpoint": "wait"}) for _ in range(60)]
+        calls += [call(tool(server.url), {"endpoint": "x"}) for _ in range(60)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(one) for one in ended[:60]} == {ToolFailed}
+        assert {one["status_code"] for one in ended[60:]} == {200}
+    pool = (await connections.pools()).of(is_open=True, is_tls=False)
+    assert len(pool.connections) <= 20
+    assert all(one.is_idle() for one in pool.connections)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"", "Server disconnected without sending a response"),
+        (b"hello, who is there?\r\n\r\n", "illegal status line"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+            "without sending complete message body",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "bad Content-Length"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", "larger than 10 MiB"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "illegal chunk header"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "failed: "),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000, "failed: "),
+        (b"\0" * 1_000_000, "failed: "),
+    ],
+)
+async def test_a_server_that_talks_nonsense(said: bytes, message: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ToolFailed, match=message):
+            await got(f"http://127.0.0.1:{port}", retry=0)
+
+
+async def test_a_server_that_never_ends_an_answer(server: Server) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        except ConnectionError:
+            writer.close()
+
+    dripping = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with dripping:
+        port = dripping.sockets[0].getsockname()[1]
+        with pytest.raises(ToolFailed, match=r"did not answer within 0.3 s"):
+            await got(f"http://127.0.0.1:{port}", timeout="300ms", retry=0)
+        assert (await got(server.url))["status_code"] == 200
+
+
 async def test_offline_refuses_the_network(url: str) -> None:
     with pytest.raises(ToolFailed, match="needs the network"):
         await call(tool(url), {"endpoint": "x"}, offline=True)
@@ -400,7 +467,7 @@ async def test_a_certificate_is_that_of_the_name(
     context, trusting = certified("secure.test", tmp_path)
     asked_for: list[Any] = []
     context.sni_callback = lambda connection, name, _: asked_for.append(name)
-    monkeypatch.setattr(client, "_tls", lambda: trusting)
+    monkeypatch.setattr(connections, "_tls", lambda: trusting)
     with serving(echo, context) as server:
         names = {"secure.test": [PUBLIC], "other.test": [PUBLIC]}
         internet = connect(monkeypatch, names, server.port)

@@ -1,23 +1,16 @@
 """A request and where it may go → the answer: the one way out to the web (service.md §12.1).
 
-The clients of an event loop are shared by all that runs in it. A name is looked up once for a
-connection, its addresses are checked, and the connection goes to one of them: a name that answers
-otherwise the next time leads nowhere else. Redirects are followed here, each like a new address.
-Proxies of the environment are not used, since what they connect to cannot be checked.
+Tools and attachments go through here. Redirects are followed, each looked at like a new address.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 from urllib.parse import urljoin
-from weakref import WeakKeyDictionary
 
 import httpcore
 import httpx
@@ -26,12 +19,9 @@ from compozy_prefect import faults
 from compozy_prefect.compiler.http_settings import LARGEST, REDIRECTS
 from compozy_prefect.runtime.tools import bodies, hosts
 from compozy_prefect.runtime.tools.bodies import Unreadable
+from compozy_prefect.runtime.tools.connections import pools
 from compozy_prefect.runtime.tools.origins import Origin, Reach, Refused, parsed, shown
 
-_CONNECTIONS = 100
-_IDLE = 20
-_IDLE_SECONDS = 5.0
-_PATIENCE = 2.0  # seconds for an address when there is another one
 _DRAINED = 65536  # bytes of a redirect's body that are read
 _FAULTS = (httpcore.NetworkError, httpcore.ProtocolError, OSError)
 _FOLLOWED = (301, 302, 303, 307, 308)
@@ -85,8 +75,8 @@ async def ask(
 
 async def _send(request: httpx.Request, reach: Reach) -> httpcore.Response:
     origin, url = Origin.of(request.url), request.url
-    pools = await _pools()
-    pool = pools.of(is_open=reach.is_open(origin), is_tls=origin.scheme == "https")
+    shared = await pools()
+    pool = shared.of(is_open=reach.is_open(origin), is_tls=origin.scheme == "https")
     target = httpcore.URL(
         scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
     )
@@ -179,95 +169,3 @@ def _trust(one: Origin, other: Origin) -> bool:
     """Whether what was for `one` may go to `other`: the same, or the same with TLS."""
     upgraded = (one.scheme, one.port, other.scheme, other.port) == ("http", 80, "https", 443)
     return one == other or (one.host == other.host and upgraded)
-
-
-# --- connections ----------------------------------------------------------------------------------
-
-
-class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to an address that was looked at; `is_open` takes any."""
-
-    def __init__(self, is_open: bool) -> None:
-        self._is_open = is_open
-        self._under = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - of the interface; none is given here
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        found = await hosts.addresses(host, port)
-        if not self._is_open:
-            for address in found:
-                kind = hosts.kind_of(address)
-                if kind is not None:
-                    raise hosts.NotPublic(address, kind)
-        fault: Exception = OSError("it has no address")
-        for number, address in enumerate(found, 1):
-            within = timeout if number == len(found) else min(timeout or _PATIENCE, _PATIENCE)
-            try:
-                return await self._under.connect_tcp(
-                    address, port, within, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
-                fault = failed
-        raise fault
-
-    async def sleep(self, seconds: float) -> None:
-        await self._under.sleep(seconds)
-
-
-class _Pools:
-    """The connections of one event loop.
-
-    Those to any address are kept apart from those to public ones: a call that may go to public
-    ones only must not find the connection of another one.
-    """
-
-    def __init__(self) -> None:
-        self._pools: dict[tuple[bool, bool], httpcore.AsyncConnectionPool] = {}
-        self._closing = self._open_until_the_end()
-
-    async def start(self) -> None:
-        await anext(self._closing)
-
-    def of(self, *, is_open: bool, is_tls: bool) -> httpcore.AsyncConnectionPool:
-        pool = self._pools.get((is_open, is_tls))
-        if pool is None:
-            pool = self._pools[is_open, is_tls] = httpcore.AsyncConnectionPool(
-                ssl_context=_tls() if is_tls else None,
-                max_connections=_CONNECTIONS,
-                max_keepalive_connections=_IDLE,
-                keepalive_expiry=_IDLE_SECONDS,
-                network_backend=_Pinned(is_open),
-            )
-        return pool
-
-    async def _open_until_the_end(self) -> AsyncGenerator[None, None]:
-        """`asyncio.run` closes the generators of its loop, and so what is open here."""
-        try:
-            yield
-        finally:
-            _OF_LOOP.pop(asyncio.get_running_loop(), None)
-            for pool in self._pools.values():
-                await pool.aclose()
-
-
-_OF_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
-
-
-async def _pools() -> _Pools:
-    loop = asyncio.get_running_loop()
-    found = _OF_LOOP.get(loop)
-    if found is None:
-        found = _OF_LOOP[loop] = _Pools()
-        await found.start()
-    return found
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
