@@ -36,19 +36,20 @@ class Unreadable(Exception):
 async def read(headers: httpx.Headers, body: AsyncIterable[bytes], largest: int) -> bytes:
     """At most `largest` bytes. Raises Unreadable."""
     told = headers.get("content-length", "")
-    if told.isdecimal() and int(told[:20]) > largest:
-        raise _too_large(largest)
-    unfold = _unfolding(headers.get("content-encoding", ""))
+    size = int(told[:20]) if told.isdecimal() else 0
+    unfold: _Unfolding | None = None
     out, wire = bytearray(), 0
     async for chunk in body:
+        if not wire:  # an answer to HEAD has the headers of a body, and none
+            unfold = _unfolding(headers.get("content-encoding", ""))
         wire += len(chunk)
-        if wire > largest:
+        if max(wire, size) > largest:
             raise _too_large(largest)
         if unfold is None:
             out += chunk
-            continue
-        unfold.feed(chunk, out, largest)
-    if unfold is not None and wire and not unfold.is_whole:
+        else:
+            unfold.feed(chunk, out, largest)
+    if unfold is not None and not unfold.is_whole:
         raise Unreadable("is cut short: its compressed body has no end")
     return bytes(out)
 

@@ -49,15 +49,15 @@ class Answer:
 async def ask(
     request: httpx.Request, reach: Reach, *, largest: int = LARGEST, redirects: int = REDIRECTS
 ) -> Answer:
-    """The answer, whatever its status. The body of `request` has been read.
+    """The answer, whatever its status; without `redirects` also one that leads elsewhere.
 
-    Raises Refused, Unreachable, and Unreadable.
+    The body of `request` has been read. Raises Refused, Unreachable, and Unreadable.
     """
     for _ in range(redirects + 1):
         answer = await _send(request, reach)
         headers = httpx.Headers(answer.headers)
         try:
-            following = _following(request, answer.status, headers)
+            following = _following(request, answer.status, headers) if redirects else None
             if following is None:
                 body = await bodies.read(headers, _chunks(answer), largest)
                 return Answer(answer.status, headers, body, request.url)
