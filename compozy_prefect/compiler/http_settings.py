@@ -37,7 +37,7 @@ RESERVED = frozenset(
 WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 METHODS = WITHOUT_BODY | {"POST", "PUT", "PATCH"}
 
-VALUES = ("auth", "timeout", "retry", "fail_on_error", "max_body_bytes", "max_redirects")
+VALUES = ("method", "auth", "timeout", "retry", "fail_on_error", "max_body_bytes", "max_redirects")
 KEYS = ("base_url", "headers", *VALUES)
 
 _MOST_ATTEMPTS = 100
@@ -50,9 +50,10 @@ class Settings:
     """`retry` is what the file says of attempts, None for nothing.
 
     `timeout` bounds one request, in seconds, 0 for the tool's own bound alone; `largest` is bytes.
-    `auth` is a kind and its values, such as `("bearer", ("…",))`.
+    `auth` is a kind and its values, such as `("bearer", ("…",))`. `method` is for inputs without.
     """
 
+    method: str | None = None
     auth: tuple[str, tuple[str, ...]] | None = None
     retry: RetryPlan | None = None
     timeout: float = 0.0
@@ -67,7 +68,9 @@ class Settings:
         fails = config.get("fail_on_error") or False
         if not isinstance(fails, bool):
             raise ValueError("`config.fail_on_error` is true or false")
+        method = config.get("method")
         return cls(
+            method=None if method is None else method_of(method),
             auth=None if auth is None else _auth(auth),
             retry=None if retry is None else _retry(retry),
             timeout=0.0 if timeout is None else _duration("timeout", timeout),
@@ -75,6 +78,15 @@ class Settings:
             redirects=_number(config, "max_redirects", REDIRECTS),
             fail_on_error=fails,
         )
+
+
+def method_of(given: Any) -> str:
+    """Raises ValueError with a sentence."""
+    method = str(given).strip().upper()
+    if method not in METHODS:
+        shown = f"`{method}`" if method.isalpha() else repr(method)
+        raise ValueError(f"{shown} is no method; there are {', '.join(sorted(METHODS))}")
+    return method
 
 
 def _auth(given: Any) -> tuple[str, tuple[str, ...]]:

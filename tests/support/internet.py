@@ -78,7 +78,10 @@ def serving(reply: Callable[[Asked], Reply], tls: Any = None) -> Iterator[Server
         def log_message(self, *args: Any) -> None:
             pass
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Listening(ThreadingHTTPServer):
+        request_queue_size = 256  # connections that come at once
+
+    listening = Listening(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
     if tls is not None:
         listening.socket = tls.wrap_socket(listening.socket, server_side=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from compozy_prefect.compiler.http_settings import METHODS, RESERVED, WITHOUT_BODY, Settings
+from compozy_prefect.compiler.http_settings import RESERVED, WITHOUT_BODY, Settings, method_of
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.runtime.tools import bodies
 from compozy_prefect.runtime.tools.origins import Origin, Refused, parsed, shown
@@ -39,10 +39,18 @@ def request(
     if authorization is not None:
         headers = _headers({"authorization": authorization}, headers)
     base = base.copy_with(userinfo=b"")
+    body: Json
+    query: dict[str, Any] = {}
     if "endpoint" not in input:
-        method, url, body = "POST", base, dict(input)
+        method, url, body = settings.method or "POST", base, dict(input)
     else:
-        method, url, body = _asked(base, input)
+        method, url, body, query = _asked(settings, base, input)
+    if method in WITHOUT_BODY and body is not None:
+        if not isinstance(body, Mapping):
+            raise ValueError(f"`data` of {method} is a map: it goes into the query")
+        query, body = {**query, **body}, None
+    if query:
+        url = url.copy_merge_params(httpx.QueryParams(_fields(query)))
     headers = {
         "accept": "*/*",
         "accept-encoding": bodies.ENCODINGS,
@@ -65,26 +73,18 @@ def request(
     return made
 
 
-def _asked(base: httpx.URL, input: Mapping[str, Any]) -> tuple[str, httpx.URL, Json]:
-    """The method, the address and the body of an input with `endpoint`."""
+def _asked(
+    settings: Settings, base: httpx.URL, input: Mapping[str, Any]
+) -> tuple[str, httpx.URL, Json, dict[str, Any]]:
+    """The method, the address, `data` and the query of an input with `endpoint`."""
     url = _joined(base, str(input["endpoint"] or ""))
     body = input.get("data", input.get("body"))
-    method = str(input.get("method") or ("GET" if body is None else "POST")).strip().upper()
-    if method not in METHODS:
-        shown = method if method.isalpha() else repr(method)
-        raise ValueError(f"`{shown}` is no method; there are {', '.join(sorted(METHODS))}")
+    usual = settings.method or ("GET" if body is None else "POST")
+    method = method_of(input.get("method") or usual)
     query = input.get("query") or {}
     if not isinstance(query, Mapping):
         raise ValueError("`query` is a map of names and values")
-    query = dict(query)
-    if method in WITHOUT_BODY and body is not None:
-        if not isinstance(body, Mapping):
-            raise ValueError(f"`data` of {method} is a map: it goes into the query")
-        query |= body
-        body = None
-    if query:
-        url = url.copy_merge_params(httpx.QueryParams(_fields(query)))
-    return method, url, body
+    return method, url, body, dict(query)
 
 
 def _joined(base: httpx.URL, endpoint: str) -> httpx.URL:
