@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from bench import at_once, durable, models, servers, tools, workers
+from bench import at_once, durable, models, servers, tools, web, workers
 from bench.ground import COMPOZY, HELLO, TICKET, Ground
 from bench.language import LOOK_UP, LOOP, READ, Sample, lines, rendering
 
@@ -129,6 +129,16 @@ def cases(ground: Ground) -> Iterator[Case]:
             Measure("the whole call by the SDK", unit="ms"),
         ),
         lambda: servers.costs(ground),
+    )
+    yield Case(
+        (
+            Measure("a call of an HTTP tool on top of httpx's", most=0.3, unit="ms"),
+            Measure("the whole call of an HTTP tool", unit="ms"),
+            Measure("the same by httpx", unit="ms"),
+            Measure("a call of an HTTP tool, 50 at a time", unit="ms"),
+            Measure("the same by httpx, 50 at a time", unit="ms"),
+        ),
+        lambda: web.costs(ground),
     )
     large = ground.project("large", [_step(index) for index in range(1000)])
     yield Case(

@@ -124,7 +124,7 @@ def lower(project: Project) -> Lowered:
 
 
 def _code(tool: Tool, at: str) -> dict[str, Position]:
-    """Where a tool in JavaScript stands, and its code begins."""
+    """Where a tool stands, and its code begins."""
     found = {at: _position(tool.node.at("id").span)}
     code = tool.node.get("execute")
     if isinstance(code, Scalar):
@@ -197,7 +197,7 @@ class _Workflow:
             if at and ("{{" in str(one.node.value) or one.condition):
                 out[pointer("workflows", key, *at)] = _position(one.node.span)
         for tool in self._scope.tools_used:
-            if id(tool.node) in self._keys and tool.type in (None, "javascript"):
+            if id(tool.node) in self._keys:
                 out |= _code(tool, pointer("workflows", key, "tools", self._keys[id(tool.node)]))
         for mcp in self._scope.mcps_used:
             if id(mcp.node) in self._keys:

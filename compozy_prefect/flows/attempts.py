@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from compozy_prefect.compiler.plan import Json, RetryPlan, StepPlan
-from compozy_prefect.errors import ModelFailed, RunError
+from compozy_prefect.errors import ModelFailed, RunError, ToolFailed
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.calls import KeptCalls
 from compozy_prefect.flows.journal import Journal
@@ -58,15 +58,24 @@ def retryable(error: object, retry: RetryPlan) -> bool:
 
     `non_retryable_error_types` are compared with the type of the error and with its code. A
     provider has been asked as often as the plan of its model says: the step asks again only where
-    its own plan says so, so that attempts do not multiply.
+    its own plan says so, so that attempts do not multiply. What a tool has asked for again itself
+    is left at that.
     """
     non_retryable = retry.non_retryable
+    if isinstance(error, ToolFailed) and error.details.get("attempts"):
+        return False
     if isinstance(error, ModelFailed) and error.details.get("attempts") and not retry.given:
         return False
     if isinstance(error, RunError):
         names = {type(error).__name__, error.code, str(error.details.get("type", ""))}
         return error.retryable and names.isdisjoint(non_retryable)
     return {type(error).__name__, "TimeoutError", "TIMEOUT"}.isdisjoint(non_retryable)
+
+
+def pause_before(error: RunError | engine.StepTimeout, pause: float, retry: RetryPlan) -> float:
+    """The seconds before the next attempt: as a server has asked for, up to the longest pause."""
+    wanted = error.details.get("retry_after_seconds") if isinstance(error, ToolFailed) else None
+    return max(pause, min(wanted, retry.maximum)) if isinstance(wanted, float) else pause
 
 
 class Attempts:

@@ -24,6 +24,7 @@ from compozy_prefect.flows.attempts import (
     canceled,
     end_of,
     ended,
+    pause_before,
     retryable,
 )
 from compozy_prefect.flows.calls import StepWatch
@@ -88,7 +89,7 @@ class StepRunner:
                     last = number == step.retry.attempts
                     if last or not retryable(fault, step.retry):
                         return self._failed(instance, attempts, fault, row, log)
-                    pause = delays[number - 1]
+                    pause = pause_before(fault, delays[number - 1], step.retry)
                     log.warning(
                         "Attempt %d of %d failed: %s; the next one in %g s",
                         number,

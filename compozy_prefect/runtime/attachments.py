@@ -37,15 +37,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One file, a path or an address. `is_written`: no template has a part in it."""
+    """One file, a path or an address. `template` is the address as the file has it."""
 
     kind: str
     name: str
     mime: str
-    timeout: float
-    is_written: bool
+    timeout: float = 0.0
     path: Path | None = None
     url: str = ""
+    template: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -64,7 +64,8 @@ class Attachments:
     """How the attachments of one question are found.
 
     `root` is the project's directory. `fetched_there`: whoever answers fetches images itself.
-    `is_real`: a provider answers; nothing is fetched for another one.
+    `is_real`: a provider answers; nothing is fetched for another one. `permissions` are those of
+    the project.
     """
 
     root: Path
@@ -72,6 +73,7 @@ class Attachments:
     cassette: Cassette | None
     fetched_there: bool
     is_real: bool
+    permissions: tuple[str, ...] = ()
 
     async def parts(self, written: Iterable[Written], text: Text) -> tuple[media.Part, ...]:
         """The parts, those of the task first. Of two of the same file the later one holds.
@@ -100,10 +102,9 @@ class Attachments:
                 if template:
                     place = f"{one.at}/{field}" + (pointer(index) if field == "urls" else "")
                     url = text(template, place).strip()
-                    host = template.partition("://")[2].partition("/")[0]
-                    is_written = bool(host) and "{{" not in host
                     own = name or unquote(PurePosixPath(urlsplit(url).path).name) or kind
-                    out.append(_Source(kind, own, mime, plan.timeout, is_written, url=url))
+                    made = _Source(kind, own, mime, plan.timeout, url=url, template=template)
+                    out.append(made)
         for field, given in (("path", (plan.path,)), ("paths", plan.paths)):
             for index, template in enumerate(given):
                 if template:
@@ -111,7 +112,7 @@ class Attachments:
                     path, is_written = text(template, place), "{{" not in template
                     for file in await self._files(plan, path, field == "paths", is_written):
                         own = name or file.name
-                        out.append(_Source(kind, own, mime, 0.0, is_written, path=file))
+                        out.append(_Source(kind, own, mime, path=file))
         return out
 
     async def _files(
@@ -160,7 +161,11 @@ class Attachments:
         from compozy_prefect.runtime.downloads import download
 
         data, told = await download(
-            source.url, self.limits, is_written=source.is_written, within=source.timeout
+            source.url,
+            self.limits,
+            template=source.template,
+            permissions=self.permissions,
+            within=source.timeout,
         )
         return self._made(source, data, source.mime or told)
 

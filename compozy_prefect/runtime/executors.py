@@ -190,6 +190,8 @@ class Executors:
             place=inline or scope.spans.get(at),
             printed=partial(self.watch.printed, tool.id),
             key=key,
+            # What an agent calls is not: it hears of a failure.
+            is_repeated=step.retry.given and key == self.key,
         )
 
     async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:

@@ -100,6 +100,7 @@ async def asked(
         scope.services.cassette,
         fetches([agent.model, *agent.model.fallbacks]),
         is_real,
+        scope.context.runtime.permissions,
     )
     if is_real:
         key = rendering.key(agent.model, at + "/model")

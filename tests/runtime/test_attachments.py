@@ -282,15 +282,16 @@ async def test_an_address_in_the_input_may_be_the_file_itself(tmp_path, model_se
 @pytest.mark.parametrize(
     ("attached", "settings", "said"),
     [
-        ("{type: pdf, url: '{{ .with.file }}/doc'}", "", "in a private network"),
-        ("{type: pdf, url: 'SHELF/doc'}", "{ssrf_strict: true}", "in a private network"),
-        ("{type: image, url: 'SHELF/away'}", "", "in a private network"),
+        ("{type: pdf, url: '{{ .with.file }}/doc'}", "", "127.0.0.1 is loopback: it would need"),
+        ("{type: pdf, url: 'SHELF/doc'}", "{ssrf_strict: true}", "`attachments.ssrf_strict` is on"),
+        ("{type: image, url: 'SHELF/away'}", "", "localhost leads to .* is loopback"),
+        ("{type: pdf, url: '{{ .with.file }}?://127.0.0.1/'}", "", "127.0.0.1 is loopback"),
         ("{type: image, url: 'SHELF/round'}", "", "redirects more than 3 times"),
         ("{type: image, url: 'SHELF/gone.png'}", "", "answered 404"),
         (
             "{type: url, url: 'SHELF/big'}",
             "{max_download_size_bytes: 1000}",
-            "more than 1,000 bytes",
+            "larger than 1,000 bytes",
         ),
         ("{type: image, url: 'SHELF/note'}", "", "is text/plain"),
     ],
@@ -303,6 +304,13 @@ async def test_downloads_that_are_refused(attached, settings, said, shelf, tmp_p
     assert model_server.requests == []
 
 
+async def test_a_permission_names_a_host(shelf, tmp_path, model_server):
+    more = f"runtime: {{permissions: ['--allow-net={shelf.removeprefix('http://')}']}}"
+    folder = project(tmp_path, "[{type: pdf, url: '{{ .with.file }}'}]", model_server, more=more)
+    await see(folder, {"file": f"{shelf}/doc"})
+    assert content(model_server)[1]["file"]["filename"] == "doc"
+
+
 async def test_a_name_is_looked_up_once(shelf, tmp_path, model_server, monkeypatch):
     """The connection goes to the address that was found to be public."""
     port = shelf.rpartition(":")[2]
@@ -313,7 +321,7 @@ async def test_a_name_is_looked_up_once(shelf, tmp_path, model_server, monkeypat
         return ["127.0.0.1"]
 
     monkeypatch.setattr(hosts, "addresses", addresses)
-    monkeypatch.setattr(hosts, "is_public", lambda address: True)
+    monkeypatch.setattr(hosts, "kind_of", lambda address: None)
     folder = project(tmp_path, "[{type: pdf, url: '{{ .with.file }}'}]", model_server)
     await see(folder, {"file": f"http://nowhere.invalid:{port}/doc"})
     assert looked_up == ["nowhere.invalid"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 
 from compozy_prefect.compiler.checks.nouns import is_blank, is_given, is_template, nouns, place
@@ -31,7 +31,7 @@ def servers(project: Project) -> Iterator[Diagnostic]:
             yield from _address(mcp)
         yield from _identity(mcp)
         yield from _fixed(mcp)
-        yield from _headers(mcp)
+        yield from headers(mcp.node.get("headers"), RESERVED, "CZ320")
         yield from _proto(mcp)
         for name in ("url", "command", "args", "headers", "env"):
             yield from shell_variables(mcp.node.get(name))
@@ -165,23 +165,23 @@ def _identity(mcp: Mcp) -> Iterator[Diagnostic]:
         )
 
 
-def _headers(mcp: Mcp) -> Iterator[Diagnostic]:
-    given = mcp.node.get("headers")
+def headers(given: Node | None, reserved: Container[str], code: str) -> Iterator[Diagnostic]:
+    """What is wrong with headers; `reserved` are names that the client writes itself."""
     if not isinstance(given, Mapping):
         return
     for name, node in given.entries.items():
         span = given.key_span(name)
-        if name.lower() in RESERVED:
+        if name.lower() in reserved:
             hint = "remove it: the client writes it itself"
-            yield error("CZ320", f"the header `{name}` cannot be set", span, hint)
+            yield error(code, f"the header `{name}` cannot be set", span, hint)
         elif not _HEADER.fullmatch(name):
             hint = "letters, digits and `-`, such as `X-Api-Key`"
-            yield error("CZ320", f"`{name}` is no name for a header", span, hint)
+            yield error(code, f"`{name}` is no name for a header", span, hint)
         value = node.value if isinstance(node, Scalar) else None
         if isinstance(value, str) and ("\n" in value or "\r" in value):
             hint = "write it in one line, in quotes; a block that begins with `|` ends in a break"
             message = f"the header `{name}` has a line break"
-            yield error("CZ320", message, node.span, hint)
+            yield error(code, message, node.span, hint)
 
 
 def _proto(mcp: Mcp) -> Iterator[Diagnostic]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,9 @@ _NODE = {
     "--allow-fs-write": "--allow-write",
     "--allow-child-process": "--allow-run",
 }
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][\w+.-]*)://(?:[^/@]*@)?(?P<host>\[[^]]*\]|[^/?#:]*)(?P<port>:\d+)?"
+)
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1)}
 
 
@@ -97,6 +101,18 @@ def _permission(node: Scalar, text: str) -> Iterator[Diagnostic]:
     elif given and not names.strip():
         hint = f"write `{flag}` for all of it, or name what is allowed"
         yield error("CZ325", f"`{text.strip()}` names nothing", node.span, hint)
+    elif flag in ("--allow-net", "--deny-net"):
+        for name in filter(None, map(str.strip, names.split(","))):
+            yield from _host(node, name)
+
+
+def _host(node: Scalar, name: str) -> Iterator[Diagnostic]:
+    """One of `--allow-net`, maybe with a port: an address of the web would name nothing."""
+    found = _ADDRESS.match(name)
+    if found is not None:
+        port = found["port"] or (":80" if found["scheme"].lower() == "http" else ":443")
+        message = f"`{name}` is an address, and a permission names a host"
+        yield error("CZ325", message, node.span, f"write `{found['host']}{port}`")
 
 
 def _path(node: Node | None) -> Iterator[Diagnostic]:

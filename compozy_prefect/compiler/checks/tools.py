@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from compozy_prefect.compiler.checks.http import http
 from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.checks.servers import address
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language.javascript import PATH
 from compozy_prefect.language.models.tool import Tool
-from compozy_prefect.language.names import nearest
-from compozy_prefect.language.nodes import Mapping, Scalar
+from compozy_prefect.language.nodes import Mapping
 
 REFUSED = frozenset(
     {
@@ -34,7 +33,7 @@ def tools(project: Project) -> Iterator[Diagnostic]:
         yield from _identity(tool)
         yield from _environment(tool)
         if tool.type == "http":
-            yield from _http(tool)
+            yield from http(tool)
         elif tool.type == "javascript":
             if not is_given(tool, "execute"):
                 yield error(
@@ -57,29 +56,6 @@ def _identity(tool: Tool) -> Iterator[Diagnostic]:
             tool.node.at("id").span,
             "an id is a name, and leads nowhere",
         )
-
-
-def _http(tool: Tool) -> Iterator[Diagnostic]:
-    config = tool.node.get("config")
-    if config is not None and not isinstance(config, Mapping):
-        return  # reported, or a template of all of it
-    if config is not None and any(key[:1] == "$" for key in config.entries):
-        return
-    url = config.get("base_url") if config is not None else None
-    if config is None or is_blank(url):
-        near = nearest("base_url", config.entries) if config is not None else None
-        yield error(
-            "CZ324",
-            f"{called(tool, 'tool')} needs `config.base_url`",
-            config.key_span(near) if config is not None and near else place(tool, "type"),
-            f"`{near}` looks like it"
-            if near
-            else "add `config: {base_url: https://…}`, which its calls begin with",
-        )
-    elif isinstance(url, Scalar) and isinstance(url.value, str):
-        yield from address(url, url.value, "CZ324")
-    elif url is not None:
-        yield error("CZ324", f"`base_url` must be text, not a {url.kind}", url.span)
 
 
 def _command(tool: Tool) -> Iterator[Diagnostic]:

@@ -1,31 +1,34 @@
 """A call of a tool of `type: http` → what the server answers (language.md §6.2).
 
 The host is that of the tool's `base_url`, whatever the input says: an absolute address elsewhere is
-refused, and a redirect to another host is not followed. A host that the file spells out may be any;
-one that comes out of a template must not lead into a private network.
+refused. A host that the file spells out, or that `--allow-net` in `runtime.permissions` names, may
+be any; one that comes out of a template or a redirect must be public.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from functools import lru_cache, partial
+from typing import Any
 
-from compozy_prefect import faults
-from compozy_prefect.compiler.plan import Json, ToolPlan
+from compozy_prefect.compiler.http_settings import Settings
+from compozy_prefect.compiler.plan import Json, RetryPlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
-from compozy_prefect.runtime.tools import hosts
+from compozy_prefect.runtime.tools import client, http_requests
+from compozy_prefect.runtime.tools.bodies import Unreadable, data_of
+from compozy_prefect.runtime.tools.client import Answer, Unreachable
+from compozy_prefect.runtime.tools.origins import Reach, Refused, shown, spelled_out
+from compozy_prefect.runtime.tools.repeats import (
+    IDEMPOTENT,
+    ONCE,
+    TRANSIENT,
+    Repeats,
+    retry_after,
+)
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
-if TYPE_CHECKING:
-    import httpx
-
-LARGEST = 10 * 1024 * 1024  # bytes of an answer
-_REDIRECTS = 5
-_WITHOUT_BODY = {"GET", "HEAD", "DELETE", "OPTIONS"}
-_METHODS = _WITHOUT_BODY | {"POST", "PUT", "PATCH"}
+_LIKE_A_STEP = RetryPlan()
+_spelled_out = lru_cache(maxsize=256)(spelled_out)
 
 
 async def call(
@@ -37,152 +40,100 @@ async def call(
     that a server can tell a second attempt from a second call. Raises ToolFailed when there is no
     answer.
     """
-    import httpx
-
-    base = str(config.get("base_url") or "").strip()
-    method, url, options = _request(tool, base, input)
-    await _check_host(tool, str(tool.config.get("base_url") or ""), url)
-    headers = {str(k): str(v) for k, v in (config.get("headers") or {}).items()}
-    headers |= {str(k): str(v) for k, v in options.pop("headers").items()}
-    if method not in _WITHOUT_BODY and not any(h.lower() == "idempotency-key" for h in headers):
-        headers["Idempotency-Key"] = hashlib.sha256(around.key.encode()).hexdigest()[:32]
+    fail = partial(_failed, tool, around)
     try:
-        async with (
-            httpx.AsyncClient(timeout=tool.timeout or None, follow_redirects=False) as client,
-            asyncio.timeout(tool.timeout or None),
-        ):
-            answer, body = await _send(client, tool, method, url, headers, options)
-    except (TimeoutError, httpx.TimeoutException):
-        raise ToolFailed(
-            f"tool `{tool.id}` did not answer within {tool.timeout:g} s",
+        settings = Settings.of(config)
+        request = http_requests.request(settings, config, input, around.key)
+    except Refused as fault:
+        raise _refused(fail, fault) from None
+    except ValueError as fault:
+        raise fail(str(fault), retryable=False) from None
+    written = _spelled_out(str(tool.config.get("base_url") or "").strip())
+    ask = partial(
+        client.ask,
+        request,
+        Reach.of(written, around.runtime.permissions),
+        largest=settings.largest,
+        redirects=settings.redirects,
+    )
+    repeats = _repeats(tool, settings, request.method, around)
+    what = f"{request.method} {shown(request.url)}"
+    try:
+        async with asyncio.timeout(tool.timeout or None):
+            answer = await repeats.answer(ask)
+    except TimeoutError:
+        within = min(filter(None, (tool.timeout, settings.timeout)))
+        raise fail(
+            f"{what} did not answer within {within:g} s",
+            repeats,
             code="TOOL_TIMEOUT",
-            details={"tool": tool.id, "timeout_seconds": tool.timeout, "url": _shown(url)},
+            timeout_seconds=within,
+            url=shown(request.url),
         ) from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as fault:
-        raise _failed(
-            tool, f"{method} {_shown(url)} failed: {fault or type(fault).__name__}"
-        ) from None
-    out: dict[str, Json] = {
-        "status_code": answer.status_code,
-        "data": _data(tool, body, answer),
+    except Refused as fault:
+        raise _refused(fail, fault) from None
+    except Unreachable as fault:
+        raise fail(str(fault), repeats, retryable=fault.again) from None
+    except Unreadable as fault:
+        raise fail(str(fault), repeats, retryable=False) from None
+    if settings.fail_on_error and answer.status >= 400:
+        details: dict[str, Json] = {"status_code": answer.status}
+        wanted = retry_after(answer.headers)
+        if wanted is not None:
+            details["retry_after_seconds"] = wanted
+        again = answer.status in TRANSIENT
+        raise fail(f"{what} answered {answer.status}", repeats, retryable=again, **details)
+    return {
+        "status_code": answer.status,
+        "data": _data(tool, answer),
         "headers": {name.lower(): value for name, value in answer.headers.items()},
     }
-    if config.get("fail_on_error") is True and answer.status_code >= 400:
-        failed = _failed(tool, f"{method} {_shown(url)} answered {answer.status_code}")
-        failed.details["status_code"] = answer.status_code
-        raise failed
-    return out
 
 
-def _request(tool: ToolPlan, base: str, input: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """The method, the address, and headers, query and body of a call."""
-    parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise _failed(tool, f"`base_url` is no http address: `{base}`", retryable=False)
-    if "endpoint" not in input:
-        return "POST", base, {"headers": {}, "json": input}
-    endpoint = str(input["endpoint"])
-    if urlsplit(endpoint).scheme:
-        url = endpoint
-        if urlsplit(url)[:2] != parts[:2]:
-            message = f"`{_shown(endpoint)}` is not on the host of the tool, {parts.netloc}"
-            raise _failed(tool, message, retryable=False)
-    else:
-        url = f"{base.rstrip('/')}/{endpoint.lstrip('/')}" if endpoint else base
-    body = input.get("data", input.get("body"))
-    method = str(input.get("method") or ("GET" if body is None else "POST")).upper()
-    if method not in _METHODS:
-        raise _failed(
-            tool,
-            f"`{method}` is no method; there are {', '.join(sorted(_METHODS))}",
-            retryable=False,
-        )
-    query = dict(input.get("query") or {})
-    options: dict[str, Any] = {"headers": dict(input.get("headers") or {})}
-    if method in _WITHOUT_BODY:
-        query |= body if isinstance(body, dict) else {}
-    elif isinstance(body, str):
-        options["content"] = body.encode()
-    elif body is not None:
-        options["json"] = body
-    if query:
-        options["params"] = {str(k): _text(v) for k, v in query.items()}
-    return method, url, options
+def _repeats(tool: ToolPlan, settings: Settings, method: str, around: Surroundings) -> Repeats:
+    """Without a plan in the file, a step that has one repeats the call, and this does otherwise."""
+    plan = settings.retry or (ONCE if around.is_repeated else _LIKE_A_STEP)
+    until = asyncio.get_running_loop().time() + tool.timeout if tool.timeout else float("inf")
+    return Repeats(plan if method in IDEMPOTENT else ONCE, settings.timeout, until)
 
 
-async def _send(
-    client: httpx.AsyncClient,
-    tool: ToolPlan,
-    method: str,
-    url: str,
-    headers: dict[str, str],
-    options: dict[str, Any],
-) -> tuple[httpx.Response, bytes]:
-    """The answer and its body, which is read up to a bound; redirects stay on the host."""
-    for _ in range(_REDIRECTS + 1):
-        async with client.stream(method, url, headers=headers, **options) as answer:
-            await faults.point("http.sent")
-            target = answer.next_request
-            if target is not None and urlsplit(str(target.url))[:2] == urlsplit(url)[:2]:
-                # The address is whole now, and a method that became GET has no body.
-                gone = {"params"} if target.method == method else {"params", "json", "content"}
-                options = {name: given for name, given in options.items() if name not in gone}
-                method, url = target.method, str(target.url)
-                continue
-            body = bytearray()
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > LARGEST:
-                    message = f"the answer of {_shown(url)} is larger than {LARGEST >> 20} MiB"
-                    raise _failed(tool, message, retryable=False)
-            return answer, bytes(body)
-    raise _failed(tool, f"{_shown(url)} redirects more than {_REDIRECTS} times", retryable=False)
-
-
-async def _check_host(tool: ToolPlan, written: str, url: str) -> None:
-    """A host that comes out of a template must be a public one."""
-    if "{{" not in (urlsplit(written).netloc or written):
-        return
-    parts = urlsplit(url)
-    try:
-        found = await hosts.addresses(parts.hostname, parts.port)
-    except OSError as fault:
-        raise _failed(tool, f"the host {parts.hostname} is not known: {fault.strerror}") from None
-    for address in found:
-        if not hosts.is_public(address):
-            message = (
-                f"the host {parts.hostname} is in a private network ({address}); "
-                "a host that comes out of a template must be public: write it into `base_url`"
-            )
-            raise _failed(tool, message, retryable=False)
-
-
-def _data(tool: ToolPlan, body: bytes, answer: httpx.Response) -> Json:
-    text = body.decode(answer.encoding or "utf-8", "replace")
-    data: Json = text
-    if "json" in answer.headers.get("content-type", "") or text[:1] in ("{", "["):
-        try:
-            data = json.loads(text)
-        except ValueError:
-            data = text
+def _data(tool: ToolPlan, answer: Answer) -> Json:
+    data = data_of(answer.headers, answer.body)
     schema = tool.output_schema if isinstance(tool.output_schema, dict) else {}
-    described = (schema.get("properties") or {}).get("data") or {}
+    properties = schema.get("properties")
+    described = properties.get("data") if isinstance(properties, dict) else None
     if isinstance(described, dict) and described.get("type") == "object":
         return data if isinstance(data, dict) else {"value": data}
     return data
 
 
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _refused(fail: partial[ToolFailed], fault: Refused) -> ToolFailed:
+    details: dict[str, Json] = {"kind": "permission"}
+    if fault.permission is not None:
+        details["permission"] = fault.permission
+    return fail(str(fault), retryable=False, **details)
 
 
-def _shown(url: str) -> str:
-    """An address without what may be secret in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _failed(tool: ToolPlan, message: str, *, retryable: bool = True) -> ToolFailed:
+def _failed(
+    tool: ToolPlan,
+    around: Surroundings,
+    message: str,
+    repeats: Repeats | None = None,
+    *,
+    code: str | None = None,
+    retryable: bool = True,
+    **details: Json,
+) -> ToolFailed:
+    """`attempts` in the details: it was asked for again here, so that nobody else has to."""
+    found: dict[str, Json] = {"tool": tool.id, **details}
+    if repeats is not None and repeats.number > 1:
+        found["attempts"] = repeats.number
+        message += f", {repeats.number} times"
+    where = ""
+    if around.place is not None:
+        file, line, column = around.place[:3]
+        where = f" ({file}:{line})"
+        found |= {"file": file, "line": line, "column": column}
     return ToolFailed(
-        f"tool `{tool.id}`: {message}", details={"tool": tool.id}, retryable=retryable
+        f"tool `{tool.id}`: {message}{where}", code=code, details=found, retryable=retryable
     )
