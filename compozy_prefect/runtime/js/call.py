@@ -15,10 +15,11 @@ from pathlib import Path
 from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.language.permissions import REFUSED
-from compozy_prefect.runtime.js import code, worker
+from compozy_prefect.runtime.js import code, engine
+from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
-from compozy_prefect.runtime.js.pool import POOLS
-from compozy_prefect.runtime.js.worker import CallFailed, Launch
+from compozy_prefect.runtime.processes.pool import POOLS
+from compozy_prefect.runtime.processes.worker import CallFailed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPES = ("javascript", "runtime")
@@ -64,7 +65,7 @@ def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
     runtime, root = around.runtime, around.root
     granted = _permissions(runtime.permissions, root)
     variables = granted.variables(around.outside, around.declared)
-    memory = max(runtime.memory_limit or worker.MEMORY, worker.LEAST_MEMORY)
+    memory = max(runtime.memory_limit or engine.MEMORY, engine.LEAST_MEMORY)
     name = "" if tool.type == "javascript" else tool.id
     return _launch_of(
         name,
@@ -91,7 +92,7 @@ def _launch_of(
     module = code.module_of(name, execute, entrypoint, root)
     names = [name for name, _ in variables]
     return Launch(
-        engine=engine(),
+        engine=program(),
         folder=str(code.engine_folder()),
         root=os.path.realpath(root),
         module=module,
@@ -107,7 +108,7 @@ _permissions = lru_cache(maxsize=64)(Permissions.of)
 
 
 @cache
-def engine() -> str:
+def program() -> str:
     """The path of Deno, from the wheel of that name. Raises Missing."""
     try:
         import deno
@@ -156,7 +157,7 @@ def _explained(
 def _own(stack: str, module: code.Module, around: Surroundings) -> str:
     """The part of a stack that is about the tool, with paths as the project has them."""
     root = Path(os.path.realpath(around.root)).as_uri() + "/"
-    lines = [line for line in stack.splitlines() if worker.RUNNER.name not in line]
+    lines = [line for line in stack.splitlines() if engine.RUNNER.name not in line]
     shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
     return shown.replace(root, "")[:_MOST_STACK]
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # numbers of the calls, on all architectures
@@ -31,8 +30,18 @@ _SYSTEM = (
 )
 
 
+# Where the programs of the system are, and what these read.
+_PROGRAMS = ("/usr", "/bin", "/sbin", "/opt")
+_SIGNALS = 1 << 1
+_WITH_SIGNALS = 6  # the version that has them
+
+
 class _Rules(ctypes.Structure):
-    _fields_ = (("files", ctypes.c_uint64),)
+    _fields_ = (
+        ("files", ctypes.c_uint64),
+        ("ports", ctypes.c_uint64),
+        ("scoped", ctypes.c_uint64),
+    )
 
 
 class _Beneath(ctypes.Structure):
@@ -43,7 +52,7 @@ class _Beneath(ctypes.Structure):
 @cache
 def version() -> int:
     """That of the kernel's Landlock; 0 without."""
-    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+    if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
         return 0
     return max(0, int(_libc().syscall(_CREATE, None, 0, 1)))
 
@@ -53,20 +62,54 @@ def restrict(program: str, read: Iterable[str], write: Iterable[str]) -> None:
 
     Call it in a thread that does nothing else. Raises OSError.
     """
-    handled = _ALL | (_REFER if version() > 1 else 0) | (_TRUNCATE if version() > 2 else 0)
-    rules = _Rules(handled)
-    ruleset = _call(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0)
+    rules = [(program, _EXECUTE | _READ), *_of_system(), *((path, _READ | _LIST) for path in read)]
+    for path in write:
+        while not os.path.exists(path):  # it is yet to be made, and the engine knows its name
+            path = os.path.dirname(path)
+        rules.append((path, _handled() & ~(_EXECUTE | _READ | _LIST)))
+    _enforce(rules)
+
+
+def confine(run: Iterable[str], read: Iterable[str], write: Iterable[str]) -> None:
+    """The same for a program and what it starts; without `run`, what the system has installed.
+
+    `read` and `write` are folders. Without effect on a kernel without Landlock. Raises OSError.
+    """
+    if not version():
+        return
+    programs = [*run] or _PROGRAMS
+    rules = [*_of_system(), *((path, _EXECUTE | _READ | _LIST) for path in programs)]
+    rules += [(path, _READ | _LIST) for path in read]
+    rules += [(path, _handled()) for path in write]
+    _enforce(rules, signals=True)
+
+
+def keep_signals() -> None:
+    """From now on this process, and what it starts, can signal each other and nobody else.
+
+    Without effect on a kernel that does not have it.
+    """
+    if version() >= _WITH_SIGNALS:
+        _enforce(None, signals=True)
+
+
+def _of_system() -> Iterator[tuple[str, int]]:
+    yield from ((path, _EXECUTE | _READ | _LIST) for path in _SYSTEM)
+    yield "/dev/null", _READ | _WRITE
+
+
+def _handled() -> int:
+    return _ALL | (_REFER if version() > 1 else 0) | (_TRUNCATE if version() > 2 else 0)
+
+
+def _enforce(files: Iterable[tuple[str, int]] | None, *, signals: bool = False) -> None:
+    scoped = _SIGNALS if signals and version() >= _WITH_SIGNALS else 0
+    rules = _Rules(0 if files is None else _handled(), 0, scoped)
+    size = ctypes.sizeof(rules) if scoped else ctypes.sizeof(ctypes.c_uint64)
+    ruleset = _call(_CREATE, ctypes.byref(rules), size, 0)
     try:
-        _allow(ruleset, program, _EXECUTE | _READ)
-        for path in _SYSTEM:
-            _allow(ruleset, path, _EXECUTE | _READ | _LIST)
-        _allow(ruleset, "/dev/null", _READ | _WRITE)
-        for path in read:
-            _allow(ruleset, path, _READ | _LIST)
-        for path in write:
-            while not os.path.exists(path):  # it is yet to be made, and the engine knows its name
-                path = os.path.dirname(path)
-            _allow(ruleset, path, handled & ~(_EXECUTE | _READ | _LIST))
+        for path, access in files or ():
+            _allow(ruleset, path, access)
         if _libc().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "no_new_privs")
         _call(_RESTRICT, ruleset, 0)

@@ -14,15 +14,25 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from compozy_prefect.runtime.js.watchdog import Watchdog
-from compozy_prefect.runtime.js.worker import CallFailed, Launch, Worker, start
+from compozy_prefect.runtime.processes.watchdog import Watchdog
+from compozy_prefect.runtime.processes.worker import CallFailed, Worker
 
 MOST = 8  # processes of one pool
 MOST_IDLE = 16  # processes that wait, in all pools
 _PATIENCE = 0.025  # seconds
 _AT_ONCE = max(1, min(os.cpu_count() or 1, MOST))  # of quick calls, which need processors
+
+
+class Launch(Protocol):
+    """How a process is started. Calls with equal ones may share it."""
+
+    def start(self) -> Worker:
+        """A new process. Blocks for some milliseconds. Raises CallFailed."""
+        ...
+
+    def __hash__(self) -> int: ...
 
 
 class _Waiter(NamedTuple):
@@ -154,7 +164,7 @@ class Pool:
                     waiter.loop.call_soon_threadsafe(_refuse, waiter.future, fault)
 
     async def _start(self) -> Worker:
-        starting = asyncio.ensure_future(asyncio.to_thread(start, self._launch))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._launch.start))
         worker: Worker | None = None
         try:
             worker = await asyncio.shield(starting)
