@@ -123,11 +123,14 @@ def lower(project: Project) -> Lowered:
 
 
 def _code(tool: Tool, at: str) -> dict[str, Position]:
-    """Where a tool in JavaScript stands, and its code begins."""
+    """Where a tool stands, and its code or its program."""
     found = {at: _position(tool.node.at("id").span)}
     code = tool.node.get("execute")
     if isinstance(code, Scalar):
         found[at + "/execute"] = _position(code.span_of(0, 1))
+    name = {"cli": "command", "python": "function"}.get(tool.type or "")
+    if name is not None:
+        found[at + pointer("config", name)] = _position(tool.node.at("config", name).span)
     return found
 
 
@@ -194,7 +197,7 @@ class _Workflow:
             if at and ("{{" in str(place.node.value) or place.condition):
                 out[pointer("workflows", key, *at)] = _position(place.node.span)
         for tool in self._scope.tools_used:
-            if id(tool.node) in self._keys and tool.type in (None, "javascript"):
+            if id(tool.node) in self._keys and tool.type != "http":
                 out |= _code(tool, pointer("workflows", key, "tools", self._keys[id(tool.node)]))
         return out
 

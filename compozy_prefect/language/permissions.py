@@ -1,4 +1,5 @@
-"""Permissions of tools that the language has and no tool gets, with the reason."""
+"""What the language could grant to tools and no tool gets: permissions, with the reason, and
+variables."""
 
 from __future__ import annotations
 
@@ -12,3 +13,15 @@ REFUSED: dict[str, str] = {
     "--allow-all": _EVERYTHING,
     "-A": _EVERYTHING,
 }
+
+VARIABLES = frozenset(
+    {
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "DYLD_INSERT_LIBRARIES",
+        "DYLD_LIBRARY_PATH",
+        "NODE_OPTIONS",
+        "BUN_CONFIG_PROFILE",
+    }
+)
+"""Variables that would change what a process loads."""

@@ -15,11 +15,13 @@ from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
 from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
+from compozy_prefect.compiler.checks.functions import functions
 from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.knowledge import knowledge
 from compozy_prefect.compiler.checks.memories import memories
 from compozy_prefect.compiler.checks.names import names
 from compozy_prefect.compiler.checks.order import order
+from compozy_prefect.compiler.checks.programs import programs
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.routes import routes
 from compozy_prefect.compiler.checks.schemas import schemas
@@ -59,6 +61,8 @@ PASSES: tuple[Pass, ...] = (
     knowledge,
     tools,
     scripts,
+    programs,
+    functions,
     service,
     settings,
     unused,

@@ -13,18 +13,7 @@ from compozy_prefect.language.javascript import PATH
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Scalar
-
-REFUSED = frozenset(
-    {
-        "LD_PRELOAD",
-        "LD_LIBRARY_PATH",
-        "DYLD_INSERT_LIBRARIES",
-        "DYLD_LIBRARY_PATH",
-        "NODE_OPTIONS",
-        "BUN_CONFIG_PROFILE",
-    }
-)
-"""Variables that would change what a process loads."""
+from compozy_prefect.language.permissions import VARIABLES
 
 _VARIABLE = re.compile(r"[A-Z0-9_]+")
 
@@ -43,8 +32,6 @@ def tools(project: Project) -> Iterator[Diagnostic]:
                     place(tool, "type"),
                     "add a function: `execute: \"({ name }) => ({ greeting: 'Hello ' + name })\"`",
                 )
-        elif tool.type == "cli":
-            yield from _command(tool)
         elif "type" not in tool.node.entries and tool.execute:
             yield from _without_type(tool)
 
@@ -82,20 +69,6 @@ def _http(tool: Tool) -> Iterator[Diagnostic]:
         yield error("CZ324", f"`base_url` must be text, not a {url.kind}", url.span)
 
 
-def _command(tool: Tool) -> Iterator[Diagnostic]:
-    """service.md §11: a program and its arguments; there is no shell."""
-    config = tool.node.get("config")
-    command = config.get("command") if isinstance(config, Mapping) else None
-    given = not is_blank(command) or is_given(tool, "execute")
-    if not given and (config is None or isinstance(config, Mapping)):
-        yield error(
-            "CZ324",
-            f"{called(tool, 'tool')} needs `config.command`",
-            place(tool, "type"),
-            "add `config: {command: …}`, the program that it starts",
-        )
-
-
 def _without_type(tool: Tool) -> Iterator[Diagnostic]:
     """A path was the way to name a file of its own, before there were types (§6.1)."""
     text = tool.execute or ""
@@ -114,7 +87,7 @@ def _environment(tool: Tool) -> Iterator[Diagnostic]:
         return
     for name, value in given.entries.items():
         span = given.key_span(name)
-        if name in REFUSED or name.startswith("DENO_"):
+        if name in VARIABLES or name.startswith("DENO_"):
             hint = "remove it: it changes what the process of the tool loads"
             yield error("CZ324", f"a tool cannot set `{name}`", span, hint)
         elif not _VARIABLE.fullmatch(name):

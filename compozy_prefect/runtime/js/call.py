@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
 from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.processes.worker import CallFailed
+from compozy_prefect.runtime.tools.failures import failed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPES = ("javascript", "runtime")
 
 _FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
 _MOST_STACK = 4000
-_CODES = {"timeout": "TOOL_TIMEOUT", "start": "TOOL_NOT_FOUND"}
 _LINKED = "os error 13"
 
 
@@ -51,14 +51,14 @@ async def call(tool: ToolPlan, input: Json, config: Json, around: Surroundings) 
             if process.printed:
                 around.printed(process.printed.decode("utf-8", "replace"))
     except Refused as fault:
-        raise _failed(tool, around, str(fault), kind="permission", retryable=False) from None
+        raise failed(tool, around, str(fault), kind="permission", retryable=False) from None
     except code.Missing as fault:
-        raise _failed(tool, around, str(fault), kind="start", retryable=False) from None
+        raise failed(tool, around, str(fault), kind="start", retryable=False) from None
     except CallFailed as fault:
         raise _explained(tool, around, launch.module, fault) from None
     except ValueError as fault:
         message = f"the input is no JSON: {fault}"
-        raise _failed(tool, around, message, kind="stdin", retryable=False) from None
+        raise failed(tool, around, message, kind="stdin", retryable=False) from None
 
 
 def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
@@ -128,10 +128,10 @@ def _explained(
         details["timeout_seconds"] = tool.timeout
     if fault.kind != "thrown":
         again = fault.kind in ("timeout", "exit")
-        return _failed(tool, around, message, kind=fault.kind, details=details, retryable=again)
+        return failed(tool, around, message, kind=fault.kind, details=details, retryable=again)
     if fault.name == "MissingExport":
         message = f"`{module.shown}` does not export `{tool.id}`; it exports: {message}"
-        return _failed(tool, around, message, kind="start", retryable=False)
+        return failed(tool, around, message, kind="start", retryable=False)
     permission = needed(fault.message)
     if permission is not None:
         details["permission"] = permission
@@ -143,7 +143,7 @@ def _explained(
     if fault.name:
         details["type"] = fault.name
     at = _line(fault.stack, module, around)
-    return _failed(
+    return failed(
         tool,
         around,
         message,
@@ -179,33 +179,6 @@ def _line(stack: str, module: code.Module, around: Surroundings) -> tuple[str, i
         if url.startswith(prefix) and "/node_modules/" not in url:
             return url.removeprefix(prefix), int(line)
     return None
-
-
-def _failed(
-    tool: ToolPlan,
-    around: Surroundings,
-    message: str,
-    *,
-    kind: str,
-    details: Mapping[str, Json] | None = None,
-    at: tuple[str, int] | None = None,
-    retryable: bool = True,
-) -> ToolFailed:
-    place = around.place
-    found: dict[str, Json] = {"tool": tool.id, "kind": kind, **(details or {})}
-    where = ""
-    if at is not None:
-        where = f" ({at[0]}:{at[1]})"
-        found |= {"file": at[0], "line": at[1]}
-    elif place is not None:
-        where = f" ({place[0]}:{place[1]})"
-        found |= {"file": place[0], "line": place[1], "column": place[2]}
-    return ToolFailed(
-        f"tool `{tool.id}`: {message}{where}",
-        code=_CODES.get(kind),
-        details=found,
-        retryable=retryable,
-    )
 
 
 def notice(runtime: RuntimePlan, tools: Iterable[ToolPlan]) -> str | None:

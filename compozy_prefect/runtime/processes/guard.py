@@ -29,7 +29,7 @@ THREADS = 1024  # that may be started, where nothing else bounds a storm of proc
 _CLOCK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SUBREAPER, _DEATH_SIGNAL = 36, 1
-_NEW_PIDS, _NEW_MOUNTS = 0x20000000, 0x00020000
+_NEW_PIDS, _NEW_NET, _NEW_MOUNTS = 0x20000000, 0x40000000, 0x00020000
 _RECURSIVE_PRIVATE = 0x44000
 _NO_EXEC_SUID_DEV = 0xE
 
@@ -48,7 +48,9 @@ def main(asked: int, answers: int) -> None:
     prctl(_SUBREAPER, 1)
     reader, writer = os.pipe()
     told, tells = os.pipe()
-    own = libc("unshare", _NEW_PIDS)  # what is forked from now on ends with the first of it
+    own = libc(
+        "unshare", _NEW_PIDS | (_NEW_NET if spec["offline"] else 0)
+    )  # what is forked from now on ends with the first of it
     first = os.fork()
     if first == 0:
         for fd in (reader, told, asked, answers):
@@ -121,7 +123,7 @@ def become(spec: dict[str, Any], writer: int) -> None:
     if os.geteuid():
         bound(resource.RLIMIT_NPROC, threads(os.geteuid()) + THREADS)
     os.chdir(spec["cwd"])
-    fence(spec["fence"])
+    fence(spec["fence"], not spec["offline"])
     for number in (*IGNORED, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     if not spec.get("runner"):
@@ -130,7 +132,7 @@ def become(spec: dict[str, Any], writer: int) -> None:
     os.environ.update(spec["env"])
     sys.path[:0] = [os.path.dirname(spec["runner"])]
     runner = __import__(os.path.basename(spec["runner"]).removesuffix(".py"))
-    del sys.path[0]
+    del sys.path[0], sys.modules[runner.__name__]
     os.close(writer)
     runner.main(spec["argv"])
 
@@ -153,7 +155,7 @@ def threads(user: int) -> int:
     return count
 
 
-def fence(given: tuple[list[str], list[str], list[str]] | None) -> None:
+def fence(given: tuple[list[str], list[str], list[str]] | None, tcp: bool) -> None:
     """Signals reach only what the program started; `given` are the files that it may run, read and
     write, None for all."""
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
@@ -161,9 +163,10 @@ def fence(given: tuple[list[str], list[str], list[str]] | None) -> None:
 
     del sys.path[0]
     if given is None:
-        landlock.keep_signals()
+        landlock.loosen(tcp=tcp)
     else:
-        landlock.confine(*given)
+        landlock.confine(*given, tcp=tcp)
+    del sys.modules["landlock"]  # the name is free for modules of a project
 
 
 def watch(pid: int, asked: int, parent: int, spec: dict[str, Any]) -> tuple[int, str]:

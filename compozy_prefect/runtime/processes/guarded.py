@@ -56,13 +56,16 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`argv[0]` is a real path. With a `runner`, a file, its `main(argv)` is called in a Python."""
+    """`argv[0]` is the path of a program; with a `runner`, a file, its `main(argv)` is called in a
+    Python. `is_offline`: without a network, as far as the system can take it away.
+    """
 
     argv: tuple[str, ...]
     cwd: str
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = Limits()
     fence: Fence | None = None
+    is_offline: bool = False
     runner: str = ""
 
     def to_marshal(self) -> bytes:
@@ -85,6 +88,7 @@ class Program:
             "fence": None
             if fence is None
             else (list(fence.run), list(fence.read), list(fence.write)),
+            "offline": self.is_offline,
             "runner": self.runner,
         }
         return marshal.dumps(spec)
@@ -150,6 +154,11 @@ class Guarded:
         self._guard = guard
         self._asks, self._hears = asks, hears
 
+    @property
+    def hears(self) -> int:
+        """The descriptor that can be read when the program has ended, and all that it started."""
+        return self._hears
+
     def hear(self) -> tuple[int, str]:
         """What the guard says next. Raises ValueError when it says nothing."""
         size = int.from_bytes(_read(self._hears, 4), "little")
@@ -173,6 +182,8 @@ class Guarded:
         """Has it ended, with all that it started; some milliseconds later it is."""
         asks, self._asks = self._asks, -1
         if asks >= 0:
+            with suppress(OSError):
+                os.write(asks, b".")  # a child that was forked may have it open as well
             os.close(asks)
 
     def close(self) -> None:
@@ -190,7 +201,6 @@ class Guarded:
         for stream in self.streams:
             with suppress(OSError):
                 stream.close()
-        self.poll() if self._guard.returncode is not None else None
         for name in ("_asks", "_hears"):
             fd = getattr(self, name)
             setattr(self, name, -1)

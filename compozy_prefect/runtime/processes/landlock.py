@@ -32,8 +32,10 @@ _SYSTEM = (
 
 # Where the programs of the system are, and what these read.
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/opt")
+_TCP = 3
+_WITH_TCP = 4  # the version that has it
 _SIGNALS = 1 << 1
-_WITH_SIGNALS = 6  # the version that has them
+_WITH_SIGNALS = 6
 
 
 class _Rules(ctypes.Structure):
@@ -70,27 +72,24 @@ def restrict(program: str, read: Iterable[str], write: Iterable[str]) -> None:
     _enforce(rules)
 
 
-def confine(run: Iterable[str], read: Iterable[str], write: Iterable[str]) -> None:
+def confine(
+    run: Iterable[str], read: Iterable[str], write: Iterable[str], *, tcp: bool = True
+) -> None:
     """The same for a program and what it starts; without `run`, what the system has installed.
 
-    `read` and `write` are folders. Without effect on a kernel without Landlock. Raises OSError.
+    `read` and `write` are folders. They can signal each other and nobody else. What the kernel does
+    not have is not taken away. Raises OSError.
     """
-    if not version():
-        return
     programs = [*run] or _PROGRAMS
     rules = [*_of_system(), *((path, _EXECUTE | _READ | _LIST) for path in programs)]
     rules += [(path, _READ | _LIST) for path in read]
     rules += [(path, _handled()) for path in write]
-    _enforce(rules, signals=True)
+    _enforce(rules, signals=True, tcp=tcp)
 
 
-def keep_signals() -> None:
-    """From now on this process, and what it starts, can signal each other and nobody else.
-
-    Without effect on a kernel that does not have it.
-    """
-    if version() >= _WITH_SIGNALS:
-        _enforce(None, signals=True)
+def loosen(*, tcp: bool = True) -> None:
+    """The same with all files."""
+    _enforce(None, signals=True, tcp=tcp)
 
 
 def _of_system() -> Iterator[tuple[str, int]]:
@@ -102,11 +101,18 @@ def _handled() -> int:
     return _ALL | (_REFER if version() > 1 else 0) | (_TRUNCATE if version() > 2 else 0)
 
 
-def _enforce(files: Iterable[tuple[str, int]] | None, *, signals: bool = False) -> None:
-    scoped = _SIGNALS if signals and version() >= _WITH_SIGNALS else 0
-    rules = _Rules(0 if files is None else _handled(), 0, scoped)
-    size = ctypes.sizeof(rules) if scoped else ctypes.sizeof(ctypes.c_uint64)
-    ruleset = _call(_CREATE, ctypes.byref(rules), size, 0)
+def _enforce(
+    files: Iterable[tuple[str, int]] | None, *, signals: bool = False, tcp: bool = True
+) -> None:
+    rules = _Rules(
+        0 if files is None or not version() else _handled(),
+        0 if tcp or version() < _WITH_TCP else _TCP,
+        _SIGNALS if signals and version() >= _WITH_SIGNALS else 0,
+    )
+    if not (rules.files or rules.ports or rules.scoped):
+        return
+    # What a kernel does not know may be there as long as it is 0.
+    ruleset = _call(_CREATE, ctypes.byref(rules), ctypes.sizeof(rules), 0)
     try:
         for path, access in files or ():
             _allow(ruleset, path, access)

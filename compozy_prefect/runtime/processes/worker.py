@@ -35,12 +35,19 @@ class CallFailed(Exception):
 
     `kind` is `thrown` (`name`, `message` and `stack` are those of the language), `timeout`,
     `memory`, `cpu`, `processes`, `output`, `exit`, `start` or `protocol`. After all but the first
-    the process is gone.
+    the process is gone. `at` is a file and a line in it, where they are known.
     """
 
-    def __init__(self, kind: str, message: str = "", name: str = "", stack: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        message: str = "",
+        name: str = "",
+        stack: str = "",
+        at: tuple[str, int] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.kind, self.message, self.name, self.stack = kind, message, name, stack
+        self.kind, self.message, self.name, self.stack, self.at = kind, message, name, stack, at
 
 
 class Process(Protocol):
@@ -127,7 +134,8 @@ class Worker:
             self._idle_since = time.monotonic()
         if "error" in answer:
             error = answer["error"]
-            raise CallFailed("thrown", error["message"], error["name"], error["stack"])
+            at = (error["file"], error["line"]) if error.get("file") else None
+            raise CallFailed("thrown", error["message"], error["name"], error["stack"], at)
         return answer["result"]
 
     def _failure(self, fault: BaseException, talk: _Talk, seconds: float | None) -> BaseException:

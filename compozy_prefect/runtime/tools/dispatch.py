@@ -28,7 +28,7 @@ async def call(
     input: dict[str, Any],
     around: Surroundings = _BARE,
     *,
-    config: Callable[[], dict[str, Any]] | None = None,
+    config: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
     mocks: Mocks | None = None,
     offline: bool = False,
@@ -37,10 +37,10 @@ async def call(
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's, when it is needed, and `builtin` runs a built-in one. A `cassette` answers,
-    or hears the answer. Raises InputInvalid and OutputInvalid with the violations in the details,
-    and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool
-    (`TOOL_NOT_FOUND`).
+    renders the tool's for the input, when it is needed, and `builtin` runs a built-in one. A
+    `cassette` answers, or hears the answer. Raises InputInvalid and OutputInvalid with the
+    violations in the details, and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or
+    no way to run the tool (`TOOL_NOT_FOUND`).
     """
     given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
     wrong = schemas.violations(given, tool.input_schema)
@@ -55,7 +55,8 @@ async def call(
     elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
-        rendered = config() if config is not None else tool.config
+        rendered = config(given) if config is not None else tool.config
+        around = replace(around, is_offline=offline)
         run = partial(KINDS[tool.type].call, tool, given, rendered, around)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
     elif tool.id in BUILTINS and builtin is not None:

@@ -30,9 +30,27 @@ async def _http(
     return await http.call(tool, input, config, around)
 
 
+async def _cli(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.tools import cli
+
+    return await cli.call(tool, input, config, around)
+
+
+async def _python(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.python import call
+
+    return await call.call(tool, input, config, around)
+
+
 _JAVASCRIPT = Kind(javascript.call, lambda around: javascript.needs_network(around.runtime))
 
 KINDS = {
     "http": Kind(_http, lambda around: True),
+    "cli": Kind(_cli, lambda around: False),  # what is offline has no network
+    "python": Kind(_python, lambda around: False),
     **dict.fromkeys(javascript.TYPES, _JAVASCRIPT),
 }

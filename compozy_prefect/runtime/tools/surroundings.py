@@ -16,7 +16,7 @@ class Surroundings:
     `outside` is the environment of the project, of which a tool sees what it was granted by name,
     `declared` are the variables that the files give it. `place` is where the tool stands in the
     YAML, or its code; `printed` hears what it prints. `key` names the call, also when it is made
-    again.
+    again. `is_offline`: there is to be no network.
     """
 
     runtime: RuntimePlan = field(default_factory=RuntimePlan)
@@ -26,3 +26,4 @@ class Surroundings:
     place: Position | None = None
     printed: Callable[[str], None] = lambda text: None
     key: str = ""
+    is_offline: bool = False
