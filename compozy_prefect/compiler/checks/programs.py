@@ -121,13 +121,13 @@ def _command(command: Sequence, allowed: list[str], root: Path) -> Iterator[Diag
         return
     if " " in name.strip() and not rest:
         argv, _ = words.argv_of(name)
-        hint = f"write `command: {_shown(argv)}`" if argv else None
-        yield error("CZ330", f"`{name}` is no program: it has arguments", first.span, hint)
+        way = f"write `command: {_shown(argv)}`" if argv else "one element for each argument"
+        yield error("CZ330", f"`{name}` is no program: it has arguments", first.span, way)
         return
     if not words.may_be(name, allowed):
         way = f"add `runtime: {{native_tools: {{exec: {{allowlist: [{name}]}}}}}}`"
-        near = nearest(name, allowed)
-        hint = f"did you mean `{near}`? Otherwise {way}" if near else way
+        meant = nearest(name, allowed)
+        hint = f"did you mean `{meant}`? Otherwise {way}" if meant else way
         message = f"the project does not allow the program `{name}`"
         yield error("CZ330", message, first.span, hint)
     elif name not in allowed:

@@ -77,7 +77,7 @@ def main(asked: int, answers: int) -> None:
     kill(os.kill, first)  # and with it, where it is the first of a namespace, all the others
     end_all()
     ended = os.read(told, 4)
-    if ended and not reason:
+    if ended and not reason:  # the first of a namespace tells the code of the program
         code = int.from_bytes(ended, "little", signed=True)
     say(answers, (code, reason))
 
@@ -110,8 +110,10 @@ def attempt(spec: dict[str, Any], writer: int) -> None:
     try:
         become(spec, writer)
     except BaseException as fault:
-        os.write(writer, f"{getattr(fault, 'strerror', None) or fault}".encode()[:500])
-    os._exit(127)
+        with suppress(OSError):
+            os.write(writer, f"{getattr(fault, 'strerror', None) or fault}".encode()[:500])
+    finally:
+        os._exit(127)
 
 
 def become(spec: dict[str, Any], writer: int) -> None:
@@ -183,7 +185,7 @@ def watch(pid: int, asked: int, parent: int, spec: dict[str, Any]) -> tuple[int,
         if done:
             return os.waitstatus_to_exitcode(status), ""
         if is_over or os.getppid() != parent:
-            return 0, "gone"
+            return -signal.SIGKILL, ""  # whoever asked knows why
         count, memory, seconds = taken(spec["processes"])
         for reason, amount, limit in (
             ("processes", count, spec["processes"]),
@@ -205,7 +207,11 @@ def at_once() -> None:
 
 def taken(most: int) -> tuple[int, int, float]:
     """Processes that descend from this one, the bytes that they have in memory, and seconds of
-    processor time; beyond `most` processes no further ones are counted."""
+    processor time; beyond `most` processes no further ones are counted.
+
+    What several share is counted for each: who shares what, the kernel tells only while none of
+    them forks.
+    """
     count, memory = 0, 0
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = spent.ru_utime + spent.ru_stime

@@ -230,6 +230,7 @@ class Pools:
             worker.kill("closed")
         for worker in left:
             worker.close()
+            self.watchdog.remove(worker)
 
     def forget(self) -> None:
         """In a child that was forked: the processes are the parent's."""

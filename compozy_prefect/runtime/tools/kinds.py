@@ -41,9 +41,9 @@ async def _cli(
 async def _python(
     tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
 ) -> Json:
-    from compozy_prefect.runtime.python import call
+    from compozy_prefect.runtime.python.call import call
 
-    return await call.call(tool, input, config, around)
+    return await call(tool, input, config, around)
 
 
 _JAVASCRIPT = Kind(javascript.call, lambda around: javascript.needs_network(around.runtime))

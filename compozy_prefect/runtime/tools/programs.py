@@ -50,6 +50,8 @@ def find(command: Sequence[str], runtime: RuntimePlan, root: Path) -> Allowed:
     folders = path_of(root)
     found = _file(name, folders, root)
     if found is None:
+        if name not in [entry.path for entry in entries]:
+            raise NotAllowed(_refusal(name, [entry.path for entry in entries]))
         where = "in the system's `PATH`" if programs.is_name(name) else "there"
         raise NotFound(f"there is no program `{name}` {where}")
     own = len(runtime.native_tools.exec.allowlist)
