@@ -129,7 +129,7 @@ def become(spec: dict[str, Any], writer: int) -> None:
     for number in (*IGNORED, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     if not spec.get("runner"):
-        os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606 - no shell
+        os.execve(spec["path"], spec["argv"], spec["env"])  # noqa: S606 - no shell
     os.environ.clear()
     os.environ.update(spec["env"])
     sys.path[:0] = [os.path.dirname(spec["runner"])]

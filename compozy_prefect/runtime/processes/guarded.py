@@ -56,8 +56,9 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`argv[0]` is the path of a program; with a `runner`, a file, its `main(argv)` is called in a
-    Python. `is_offline`: without a network, as far as the system can take it away.
+    """What is started: the program `path`, or that which `argv` begins with; with a `runner`, a
+    file, its `main(argv)` in a Python. `is_offline`: without a network, as far as the system can
+    take it away.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +67,7 @@ class Program:
     limits: Limits = Limits()
     fence: Fence | None = None
     is_offline: bool = False
+    path: str = ""
     runner: str = ""
 
     def to_marshal(self) -> bytes:
@@ -78,6 +80,7 @@ class Program:
             ("CORE", 0),
         ]
         spec = {
+            "path": self.path or self.argv[0],
             "argv": list(self.argv),
             "cwd": self.cwd,
             "env": dict(self.env),

@@ -75,7 +75,8 @@ async def call(
         if allowed.entry.timeout:
             seconds = min(seconds or allowed.entry.timeout, allowed.entry.timeout)
         program = Program(
-            (allowed.path, *argv[1:]),
+            tuple(argv),
+            path=allowed.path,
             cwd=_folder(config.get("cwd"), around.root),
             env=programs.environment(around.root, around.declared),
             limits=limits,
