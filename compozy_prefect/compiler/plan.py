@@ -255,8 +255,8 @@ class MemoryPlan:
 class ToolPlan:
     """A tool (language.md §6.1).
 
-    `type` is `http`, `javascript`, `cli`, `python`, `runtime` (an export of the entrypoint) or
-    `builtin`.
+    `type` is `http`, `javascript`, `cli`, `python`, `runtime` (an export of the entrypoint),
+    `native` (built in, for files and programs) or `builtin`.
     """
 
     id: str

@@ -3,6 +3,8 @@ variables."""
 
 from __future__ import annotations
 
+import re
+
 _PROCESSES = "a process that a tool starts has no permissions to keep to"
 _EVERYTHING = "it takes every bound away"
 
@@ -13,6 +15,9 @@ REFUSED: dict[str, str] = {
     "--allow-all": _EVERYTHING,
     "-A": _EVERYTHING,
 }
+
+SECRET_FILE = re.compile(r"\.env(\.(?!example$|sample$|template$|dist$).+)?")
+"""Names of files that variables come from: who may read them has all of them."""
 
 VARIABLES = frozenset(
     {

@@ -27,7 +27,7 @@ from compozy_prefect.compiler.plan import (
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime.mocks import Mocks
-from compozy_prefect.runtime.processes import guarded
+from compozy_prefect.runtime.processes import guarded, landlock
 from compozy_prefect.runtime.processes.guarded import Fence, Limits, Program
 from compozy_prefect.runtime.tools import cli, dispatch, programs
 from compozy_prefect.runtime.tools.surroundings import Surroundings
@@ -350,7 +350,7 @@ async def test_a_fence_holds_for_what_a_program_starts(tmp_path: Path) -> None:
         ("/bin/sh", "-c", "cat a; cat ../b; echo x > new; echo y > ../new; cat new"),
         str(tmp_path / "in"),
         env={"PATH": "/usr/bin:/bin"},
-        fence=Fence(write=(str(tmp_path / "in"),)),
+        fence=Fence(run=landlock.PROGRAMS, write=(str(tmp_path / "in"),)),
     )
     process = guarded.start(program)
     said = process.streams[1].read() or b""

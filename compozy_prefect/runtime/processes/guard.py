@@ -157,9 +157,9 @@ def threads(user: int) -> int:
     return count
 
 
-def fence(given: tuple[list[str], list[str], list[str]] | None, tcp: bool) -> None:
-    """Signals reach only what the program started; `given` are the files that it may run, read and
-    write, None for all."""
+def fence(given: list[list[str]] | None, tcp: bool) -> None:
+    """Signals reach only what the program started; `given` are the files that it may run, read,
+    write and list, None for all."""
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
     import landlock  # type: ignore[import-not-found]
 

@@ -46,12 +46,13 @@ class Limits:
 class Fence:
     """The only files of a program, by Landlock: what it may start, read, and write.
 
-    Without `run` it may start what the system has installed.
+    Of the folders of `listed` it sees the names of what is in them.
     """
 
     run: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,8 @@ class Program:
             "memory": limits.memory,
             "cpu": limits.cpu,
             "processes": limits.processes,
-            "fence": None
-            if fence is None
-            else (list(fence.run), list(fence.read), list(fence.write)),
+            "fence": fence
+            and [[*one] for one in (fence.run, fence.read, fence.write, fence.listed)],
             "offline": self.is_offline,
             "runner": self.runner,
         }

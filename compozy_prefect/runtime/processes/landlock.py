@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # numbers of the calls, on all architectures
@@ -21,17 +21,18 @@ _ALL = (1 << 13) - 1  # of the first version
 _REFER, _TRUNCATE = 1 << 13, 1 << 14  # of the second and the third
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE
 
-# What the engine itself reads: libraries, names of hosts, certificates, time zones.
-_SYSTEM = (
+# What large programs read, such as the engine of JavaScript: libraries, names of hosts,
+# certificates, time zones.
+SYSTEM = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/localtime"),
     *("/usr/share/ca-certificates", "/etc/ssl", "/etc/pki", "/etc/ld.so.cache"),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/dev/urandom", "/dev/random", "/sys/fs/cgroup", "/sys/devices/system/cpu"),
 )
-
-
-# Where the programs of the system are, and what these read.
-_PROGRAMS = ("/usr", "/bin", "/sbin", "/opt")
+# What a program needs to begin.
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/urandom")
+PROGRAMS = ("/usr", "/bin", "/sbin", "/opt")
+"""Where the programs of the system are, and what these read."""
 _TCP = 3
 _WITH_TCP = 4  # the version that has it
 _SIGNALS = 1 << 1
@@ -64,7 +65,9 @@ def restrict(program: str, read: Iterable[str], write: Iterable[str]) -> None:
 
     Call it in a thread that does nothing else. Raises OSError.
     """
-    rules = [(program, _EXECUTE | _READ), *_of_system(), *((path, _READ | _LIST) for path in read)]
+    rules = [(program, _EXECUTE | _READ), ("/dev/null", _READ | _WRITE)]
+    rules += [(path, _EXECUTE | _READ | _LIST) for path in SYSTEM]
+    rules += [(path, _READ | _LIST) for path in read]
     for path in write:
         while not os.path.exists(path):  # it is yet to be made, and the engine knows its name
             path = os.path.dirname(path)
@@ -73,28 +76,30 @@ def restrict(program: str, read: Iterable[str], write: Iterable[str]) -> None:
 
 
 def confine(
-    run: Iterable[str], read: Iterable[str], write: Iterable[str], *, tcp: bool = True
+    run: Iterable[str],
+    read: Iterable[str],
+    write: Iterable[str],
+    listed: Iterable[str],
+    *,
+    tcp: bool = True,
 ) -> None:
-    """The same for a program and what it starts; without `run`, what the system has installed.
+    """The same for a program and what it starts.
 
-    `read` and `write` are folders. They can signal each other and nobody else. What the kernel does
-    not have is not taken away. Raises OSError.
+    They start what is in `run`, and nothing that is only in the others; of what is in `listed` they
+    see the names. They can signal each other and nobody else. What the kernel does not have is not
+    taken away. Raises OSError.
     """
-    programs = [*run] or _PROGRAMS
-    rules = [*_of_system(), *((path, _EXECUTE | _READ | _LIST) for path in programs)]
+    rules = [(path, _EXECUTE | _READ | _LIST) for path in (*_LIBRARIES, *run)]
+    rules += [("/dev/null", _READ | _WRITE)]
+    rules += [(path, _LIST) for path in listed]
     rules += [(path, _READ | _LIST) for path in read]
-    rules += [(path, _handled()) for path in write]
+    rules += [(path, _handled() & ~_EXECUTE) for path in write]
     _enforce(rules, signals=True, tcp=tcp)
 
 
 def loosen(*, tcp: bool = True) -> None:
     """The same with all files."""
     _enforce(None, signals=True, tcp=tcp)
-
-
-def _of_system() -> Iterator[tuple[str, int]]:
-    yield from ((path, _EXECUTE | _READ | _LIST) for path in _SYSTEM)
-    yield "/dev/null", _READ | _WRITE
 
 
 def _handled() -> int:

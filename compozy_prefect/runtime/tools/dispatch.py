@@ -52,14 +52,14 @@ async def call(
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
     if mocked is not None:
         raw = await _mocked(tool, mocked)
-    elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
+    elif cassette is not None and cassette.replays and not _calls_workflows(tool):
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
         rendered = config(given) if config is not None else tool.config
         around = replace(around, is_offline=offline)
         run = partial(KINDS[tool.type].call, tool, given, rendered, around)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
-    elif tool.id in BUILTINS and builtin is not None:
+    elif _calls_workflows(tool) and builtin is not None:
         raw = await builtin(given)
     else:
         raise _absent(tool, offline)
@@ -121,6 +121,11 @@ def merged(under: Json, over: Json) -> Json:
     for key, item in over.items():
         out[key] = merged(out[key], item) if key in out else item
     return out
+
+
+def _calls_workflows(tool: ToolPlan) -> bool:
+    """Whether it is a run of the project's own, which `builtin` makes."""
+    return tool.type == "builtin" and tool.id in BUILTINS
 
 
 def _may_run(tool: ToolPlan, around: Surroundings, offline: bool) -> bool:

@@ -18,7 +18,7 @@ from compozy_prefect.compiler.plan import CommandPlan, RuntimePlan
 from compozy_prefect.language import programs
 from compozy_prefect.language.discovery import within
 from compozy_prefect.language.names import suggest
-from compozy_prefect.language.permissions import VARIABLES
+from compozy_prefect.language.permissions import SECRET_FILE, VARIABLES
 from compozy_prefect.runtime.processes.guarded import Fence
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -61,7 +61,7 @@ def find(command: Sequence[str], runtime: RuntimePlan, root: Path) -> Allowed:
             if index < own:
                 return Allowed(found, entry)
             _harmless(command[1:], entry.path)
-            return Allowed(found, entry, Fence((found,), roots(runtime, root)))
+            return Allowed(found, entry, _reading(found, roots(runtime, root)))
     raise NotAllowed(_refusal(name, [entry.path for entry in entries]))
 
 
@@ -133,6 +133,22 @@ def roots(runtime: RuntimePlan, root: Path) -> tuple[str, ...]:
     """The real paths of the folders that built-in tools may use, and `ls`, `cat` and the like."""
     given = runtime.native_tools.roots
     return tuple(dict.fromkeys(os.path.realpath(os.path.join(root, one)) for one in given))
+
+
+def _reading(program: str, folders: Sequence[str]) -> Fence:
+    """For a program that reads what is in some folders, without the files that hold secrets."""
+    read: list[str] = []
+    listed: list[str] = []
+    for folder in folders:
+        with os.scandir(folder) as found:
+            entries = [entry.name for entry in found]
+        hidden = [name for name in entries if SECRET_FILE.fullmatch(name)]
+        if hidden:
+            listed.append(folder)
+            read += [os.path.join(folder, name) for name in entries if name not in hidden]
+        else:
+            read.append(folder)
+    return Fence((program,), tuple(read), listed=tuple(listed))
 
 
 def _refusal(name: str, known: list[str]) -> str:
