@@ -20,6 +20,7 @@ from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.knowledge import knowledge
 from compozy_prefect.compiler.checks.memories import memories
 from compozy_prefect.compiler.checks.names import names
+from compozy_prefect.compiler.checks.natives import natives
 from compozy_prefect.compiler.checks.order import order
 from compozy_prefect.compiler.checks.programs import programs
 from compozy_prefect.compiler.checks.project import Project
@@ -63,6 +64,7 @@ PASSES: tuple[Pass, ...] = (
     scripts,
     programs,
     functions,
+    natives,
     service,
     settings,
     unused,

@@ -141,7 +141,8 @@ def _reading(program: str, folders: Sequence[str]) -> Fence:
     listed: list[str] = []
     for folder in folders:
         with os.scandir(folder) as found:
-            entries = [entry.name for entry in found]
+            # A link would open what it leads to; what is beneath the folders is open without.
+            entries = [entry.name for entry in found if not entry.is_symlink()]
         hidden = [name for name in entries if SECRET_FILE.fullmatch(name)]
         if hidden:
             listed.append(folder)
