@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,7 @@ async def call(
     if not functions.is_allowed(written, around.runtime.python):
         message = functions.refusal(written, around.runtime.python)
         raise failed(tool, around, message, kind="refused", retryable=False)
-    launch = Launch(
-        os.path.realpath(around.root),  # noqa: ASYNC240 - of a folder that is known
-        module,
-        max(around.runtime.memory_limit or guarded.MEMORY, LEAST_MEMORY),
-        around.is_offline,
-        tuple(sorted(environment(around.root, around.declared).items())),
-    )
-    pool = POOLS.of(launch)
+    pool = POOLS.of(_launch(module, around))
     given = {key: value for key, value in config.items() if key != "function"}
     try:
         process = await pool.take()
@@ -92,6 +86,20 @@ async def call(
     except ValueError as fault:
         message = f"the input is no JSON: {fault}"
         raise failed(tool, around, message, kind="stdin", retryable=False) from None
+
+
+def _launch(module: str, around: Surroundings) -> Launch:
+    variables = environment(around.root, around.declared)
+    return Launch(
+        _real(around.root),
+        module,
+        max(around.runtime.memory_limit or guarded.MEMORY, LEAST_MEMORY),
+        around.is_offline,
+        tuple(sorted(variables.items())),
+    )
+
+
+_real = lru_cache(maxsize=64)(os.path.realpath)
 
 
 def _explained(

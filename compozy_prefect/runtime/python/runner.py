@@ -53,14 +53,15 @@ def main(argv: list[str]) -> None:
     os._exit(0)
 
 
+_known: dict[str, tuple[Any, inspect.Signature | None]] = {}
+
+
 def _result(name: str, request: dict[str, Any], loop: list[asyncio.Runner]) -> object:
-    found = importlib.import_module(name)
-    function: Any = found
-    for part in request["tool"].split("."):
-        function = getattr(function, part, None)
-    if not callable(function):
-        raise Missing(request["tool"], found)
-    given = _arguments(function, request["input"], request["config"])
+    tool = request["tool"]
+    if tool not in _known:
+        _known[tool] = _found(name, tool)
+    function, signature = _known[tool]
+    given = _arguments(function, signature, request["input"], request["config"])
     result = function(**given)
     if inspect.isawaitable(result):
         import asyncio
@@ -69,6 +70,20 @@ def _result(name: str, request: dict[str, Any], loop: list[asyncio.Runner]) -> o
             loop.append(asyncio.Runner())
         result = loop[0].run(_awaited(result))
     return result
+
+
+def _found(name: str, tool: str) -> tuple[Any, inspect.Signature | None]:
+    """A function and its parameters, which of a builtin nobody may know."""
+    found = importlib.import_module(name)
+    function: Any = found
+    for part in tool.split("."):
+        function = getattr(function, part, None)
+    if not callable(function):
+        raise Missing(tool, found)
+    try:
+        return function, inspect.signature(function)
+    except (TypeError, ValueError):
+        return function, None
 
 
 def _json(result: object) -> str:
@@ -99,18 +114,21 @@ class Unfit(Exception):
 
 
 def _arguments(
-    function: Callable[..., object], given: dict[str, Any], config: dict[str, Any]
+    function: Callable[..., object],
+    signature: inspect.Signature | None,
+    given: dict[str, Any],
+    config: dict[str, Any],
 ) -> dict[str, Any]:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return given  # of a builtin, nobody knows
+    if signature is None:
+        return given
     if "config" in signature.parameters and "config" not in given:
         given = {**given, "config": config}
     try:
         signature.bind(**given)
     except TypeError as fault:
-        raise Unfit(f"the input does not fit `{function.__name__}{signature}`: {fault}") from None
+        raise Unfit(
+            f"the input does not fit `{getattr(function, '__name__', '')}{signature}`: {fault}"
+        ) from None
     return given
 
 
