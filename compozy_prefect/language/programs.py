@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 ALWAYS = ("ls", "pwd", "cat", "grep", "find", "head", "tail", "echo", "stat", "wc", "sleep")
 """Programs that every project may start (language.md §6.5)."""
@@ -38,6 +40,31 @@ def may_be(program: str, allowed: Iterable[str]) -> bool:
         if alike and (is_name(known) != is_name(wanted) or os.path.isabs(known)):
             return True
     return False
+
+
+def fault_of(pattern: str) -> str:
+    """Why a pattern is no regular expression of RE2; empty for one."""
+    import re2
+
+    try:
+        _compiled(pattern)
+    except re2.error as fault:
+        return str(fault).removeprefix("b'").removesuffix("'")
+    return ""
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether a pattern fits all of a text, in a time that grows with both and no faster."""
+    return _compiled(pattern).fullmatch(text.encode("utf-8", "replace")) is not None
+
+
+@cache
+def _compiled(pattern: str) -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern.encode("utf-8", "replace"), options)
 
 
 def argv_of(text: str) -> tuple[list[str], str]:

@@ -241,6 +241,10 @@ async def test_arguments_are_held_to_their_rules(tmp_path: Path) -> None:
         with pytest.raises(programs.NotAllowed) as raised:
             programs.find(["echo", *arguments], runtime, tmp_path)
         assert words in str(raised.value)
+    slow = CommandPlan("echo", arguments=(ArgumentPlan(0, pattern="(a+)+b"),))
+    runtime = RuntimePlan(native_tools=NativePlan(exec=ExecPlan(allowlist=(slow,))))
+    with pytest.raises(programs.NotAllowed):  # which another engine would try for years
+        programs.find(["echo", "a" * 100], runtime, tmp_path)
     loose = replace(one, additional=True)
     runtime = RuntimePlan(native_tools=NativePlan(exec=ExecPlan(allowlist=(loose,))))
     programs.find(["echo", "a", "fast", "more"], runtime, tmp_path)

@@ -208,8 +208,7 @@ def _pattern(argument: CommandArgument) -> Iterator[Diagnostic]:
     node = argument.node.get("pattern")
     if argument.pattern is None or node is None:
         return
-    try:
-        re.compile(argument.pattern)
-    except re.error as fault:
-        message = f"the pattern is no regular expression: {fault}"
+    fault = words.fault_of(argument.pattern)
+    if fault:
+        message = f"the pattern is no regular expression of RE2: {fault}"
         yield error("CZ330", message, node.span, "in quotes, such as `'[a-z]+'`")

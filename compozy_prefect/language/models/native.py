@@ -15,7 +15,7 @@ class CommandArgument(Noun):
 
     name: str | None = field(None, "For messages.")
     index: int | None = field(None, "Its place, from 0; its place in the list if not given.", ge=0)
-    pattern: str | None = field(None, "A regular expression that all of it fits.")
+    pattern: str | None = field(None, "A regular expression, of RE2, that all of it fits.")
     enum: list[str] = field([], "The values it may have.")
     optional: bool = field(False, "Whether it may be missing.")
 

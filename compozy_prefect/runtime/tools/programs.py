@@ -114,7 +114,7 @@ def _check(arguments: Sequence[str], entry: CommandPlan) -> None:
         elif one.enum and arguments[one.index] not in one.enum:
             value = arguments[one.index]
             raise NotAllowed(f"{what} is `{value}`; it may be {', '.join(one.enum)}")
-        elif one.pattern and not re.fullmatch(one.pattern, arguments[one.index]):
+        elif one.pattern and not programs.fits(one.pattern, arguments[one.index]):
             value = arguments[one.index]
             raise NotAllowed(f"{what} is `{value}`, which does not fit `{one.pattern}`")
     more = [at for at in range(count) if at not in known]
