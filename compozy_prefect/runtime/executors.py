@@ -93,16 +93,18 @@ class Executors:
         seen["env"] = env
         defaults = templates.render(tool.with_, seen, environment, at + "/with", scope.spans)
 
-        def config(given: dict[str, Json]) -> dict[str, Any]:
+        made = replace(tool, with_=defaults, env=dict(env))
+
+        def config() -> dict[str, Any]:
             place = at + "/config"
             if tool.type == "cli":  # its arguments come from the input of the call
-                seen["input"] = seen["with"] = given
+                seen["input"] = seen["with"] = dispatch.filled(made, input)
                 return cli.rendered(tool.config, seen, environment, place, scope.spans)
             return dict(templates.render(tool.config, seen, environment, place, scope.spans))
 
         await scope.permit()
         return await dispatch.call(
-            replace(tool, with_=defaults, env=dict(env)),
+            made,
             input,
             self._around(tool, env, self.key + call),
             config=config,

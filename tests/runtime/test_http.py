@@ -151,7 +151,7 @@ async def test_nobody_listens() -> None:
 async def test_a_host_out_of_a_template_must_be_public(url: str) -> None:
     written = ToolPlan("api", type="http", config={"base_url": "{{ .input.base }}"})
     with pytest.raises(ToolFailed, match="private network"):
-        await call(written, {"endpoint": "x"}, config=lambda _: {"base_url": url})
+        await call(written, {"endpoint": "x"}, config=lambda: {"base_url": url})
 
 
 async def test_offline_refuses_the_network(url: str) -> None:

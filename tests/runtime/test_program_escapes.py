@@ -132,7 +132,7 @@ async def test_it_does_not_get_out(escape: dict[str, Any], ground: Ground) -> No
             tool,
             given,
             around,
-            config=lambda _: rendered,
+            config=lambda: rendered,
             offline=escape.get("offline", False),
         )
         said, kind = str(result), ""

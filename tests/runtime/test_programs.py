@@ -64,7 +64,7 @@ def run(tmp_path: Path) -> Run:
         tool = ToolPlan("t", type="cli", config=given, timeout=seconds)
         surroundings = Surroundings(runtime, tmp_path, **(around or {}))
         return await dispatch.call(
-            tool, input or {}, surroundings, config=lambda _: rendered, offline=offline
+            tool, input or {}, surroundings, config=lambda: rendered, offline=offline
         )
 
     return run

@@ -28,7 +28,7 @@ async def call(
     input: dict[str, Any],
     around: Surroundings = _BARE,
     *,
-    config: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    config: Callable[[], dict[str, Any]] | None = None,
     builtin: Callable[[dict[str, Any]], Awaitable[Json]] | None = None,
     mocks: Mocks | None = None,
     offline: bool = False,
@@ -37,12 +37,12 @@ async def call(
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
-    renders the tool's for the input, when it is needed, and `builtin` runs a built-in one. A
-    `cassette` answers, or hears the answer. Raises InputInvalid and OutputInvalid with the
-    violations in the details, and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or
-    no way to run the tool (`TOOL_NOT_FOUND`).
+    renders the tool's, when it is needed, and `builtin` runs a built-in one. A `cassette` answers,
+    or hears the answer. Raises InputInvalid and OutputInvalid with the violations in the details,
+    and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool
+    (`TOOL_NOT_FOUND`).
     """
-    given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
+    given = filled(tool, input)
     wrong = schemas.violations(given, tool.input_schema)
     if wrong:
         raise InputInvalid(
@@ -55,7 +55,7 @@ async def call(
     elif cassette is not None and cassette.replays and not _calls_workflows(tool):
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
-        rendered = config(given) if config is not None else tool.config
+        rendered = config() if config is not None else tool.config
         around = replace(around, is_offline=offline)
         run = partial(KINDS[tool.type].call, tool, given, rendered, around)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
@@ -104,6 +104,12 @@ def method_call(tool: ToolPlan, method: str, args: list[Json]) -> tuple[ToolPlan
         "action": method,
         **dict(zip(names, args, strict=False)),
     }
+
+
+def filled(tool: ToolPlan, input: dict[str, Any]) -> dict[str, Any]:
+    """The input with what the tool and its schema fill in."""
+    given: dict[str, Any] = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
+    return given
 
 
 def as_object(result: Json) -> Json:
