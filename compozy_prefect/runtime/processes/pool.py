@@ -45,6 +45,7 @@ class Pool:
 
     def __init__(self, launch: Launch, pools: Pools) -> None:
         self.idle: list[Worker] = []
+        self.is_closed = False  # what comes in then, or is started, ends
         self._launch, self._pools = launch, pools
         self._count = 0
         self._is_starting = False
@@ -81,7 +82,7 @@ class Pool:
     def give(self, worker: Worker) -> None:
         with self._pools.lock:
             self._given = time.monotonic()
-            if not worker.is_fit():
+            if self.is_closed or not worker.is_fit():
                 self._drop(worker)
                 self._replace()
             elif not self._hand(worker):
@@ -178,6 +179,9 @@ class Pool:
                     self._count -= 1
                     self._replace()
         self._pools.watchdog.add(worker)
+        if self.is_closed:
+            self._pools.end(worker)
+            raise CallFailed("exit", "its process was ended")
         return worker
 
     def _unwanted(self, starting: asyncio.Future[Worker]) -> None:
@@ -224,6 +228,8 @@ class Pools:
     def close(self) -> None:
         """Ends all of them; for the end of this process."""
         with self.lock:
+            for pool in self._pools.values():
+                pool.is_closed = True
             self._pools.clear()
         left = self.watchdog.all
         for worker in left:
