@@ -11,7 +11,7 @@ from pathlib import Path
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.runtime.js.call import call
 from compozy_prefect.runtime.tools.surroundings import Surroundings
-from compozy_prefect.runtime.js.pool import POOLS
+from compozy_prefect.runtime.processes.pool import POOLS
 
 around, calls = Surroundings(RuntimePlan(), Path(sys.argv[1])), int(sys.argv[2])
 

@@ -77,6 +77,7 @@ _COMMANDS = {
     "cancel": ("executions:cancel", "Cancel an execution."),
     "compile": ("project:compile", "Write a directory that `prefect deploy` takes."),
     "deploy": ("deploy:deploy", "Compile a project and deploy it to the Prefect server."),
+    "tool call": ("tool:call", "Call one tool, and print its result."),
     "supervise": ("deploy:supervise", "Look after deployed runs whose process dies."),
     "blocks apply": ("blocks:apply", "Create and update Prefect's blocks from files."),
     "render": ("render:render", "Evaluate one template."),
@@ -102,6 +103,7 @@ _GROUPS = {
     ),
     "mcp": App(name="mcp", help="MCP servers, whose tools agents use."),
     "prefect": App(name="prefect", help="The local Prefect server, which runs and shows flows."),
+    "tool": App(name="tool", help="Tools, tried out one by one."),
 }
 for _app in _GROUPS.values():
     app.command(_app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from compozy_prefect.compiler.natives import NATIVES
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.language.models.base import Selector
 from compozy_prefect.language.models.task import BasicTask, Task
@@ -39,6 +40,7 @@ _ERROR: Json = {
 }
 
 BUILTINS: Mapping[str, ToolPlan] = {
+    **NATIVES,
     CALL_WORKFLOW: ToolPlan(
         CALL_WORKFLOW,
         type="builtin",

@@ -9,6 +9,7 @@ import shlex
 from pathlib import PurePosixPath
 from typing import Any
 
+from compozy_prefect.compiler.native import native_plan
 from compozy_prefect.compiler.plan import (
     AttachmentLimits,
     AttachmentPlan,
@@ -123,7 +124,8 @@ def runtime_plan(runtime: Runtime | None, config: Config) -> RuntimePlan:
         permissions=tuple(runtime.permissions),
         timeout=timeout,
         memory_limit=runtime.memory_limit or 0,
-        native_tools=plain(runtime.native_tools),
+        native_tools=native_plan(runtime.native_tools),
+        python=tuple(runtime.python.allowlist) if runtime.python else (),
     )
 
 

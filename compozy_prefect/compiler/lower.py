@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from compozy_prefect.compiler.builtins import builtin_plan
+from compozy_prefect.compiler.builtins import BUILTINS, builtin_plan
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
@@ -28,6 +28,7 @@ from compozy_prefect.compiler.definitions import (
     written,
 )
 from compozy_prefect.compiler.models import budget_plan, given_or, loop_plan, model_plan
+from compozy_prefect.compiler.natives import NATIVES
 from compozy_prefect.compiler.needs import waits_of
 from compozy_prefect.compiler.places import called_tools, of_server, of_tool, places
 from compozy_prefect.compiler.plan import (
@@ -59,6 +60,7 @@ from compozy_prefect.compiler.plan import (
 from compozy_prefect.compiler.scope import Scope, mcp_id, memory_references
 from compozy_prefect.compiler.tree import Step
 from compozy_prefect.diagnostics import Span
+from compozy_prefect.errors import UsageError
 from compozy_prefect.language.models import task as nouns
 from compozy_prefect.language.models.agent import Agent
 from compozy_prefect.language.models.base import Selector
@@ -80,6 +82,7 @@ from compozy_prefect.language.models.task import (
 )
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.models.trigger import Trigger
+from compozy_prefect.language.names import suggest
 from compozy_prefect.language.nodes import Scalar
 
 P = TypeVar("P", AgentPlan, McpPlan, MemoryPlan, ToolPlan)
@@ -123,12 +126,39 @@ def lower(project: Project) -> Lowered:
     return Lowered(plan, secrets)
 
 
+def tool_plan(
+    project: Project, plan: Plan, id: str, workflow_id: str | None = None
+) -> tuple[Plan, str, ToolPlan]:
+    """A tool, used or not, with the plan that has its places and the workflow that it is in.
+
+    Raises UsageError, which lists the tools, when there is no such one.
+    """
+    known: dict[str, None] = {}
+    for checked in project.workflows:
+        key = checked.scope.workflow.key
+        if workflow_id not in (None, key):
+            continue
+        if id in NATIVES:
+            return plan, key, NATIVES[id]
+        known |= dict.fromkeys(checked.scope.tools)
+        if id in checked.scope.tools:
+            one = _Workflow(checked, project, {})
+            return one.tool(plan, id)
+    hint = suggest(id, [*known, *NATIVES], what="there are", limit=20)
+    if id in BUILTINS:
+        hint = "`compozy run` runs workflows"
+    raise UsageError(f"there is no tool `{id}` to call; {hint}")
+
+
 def _code(tool: Tool, at: str) -> dict[str, Position]:
-    """Where a tool stands, and its code begins."""
+    """Where a tool stands, and its code or its program."""
     found = {at: _position(tool.node.at("id").span)}
     code = tool.node.get("execute")
     if isinstance(code, Scalar):
         found[at + "/execute"] = _position(code.span_of(0, 1))
+    name = {"cli": "command", "python": "function"}.get(tool.type or "")
+    if name is not None:
+        found[at + pointer("config", name)] = _position(tool.node.at("config", name).span)
     return found
 
 
@@ -204,6 +234,12 @@ class _Workflow:
                 where = pointer("workflows", key, "mcps", self._keys[id(mcp.node)])
                 out[where] = _position(place(mcp, "id", "url", "command"))
         return out
+
+    def tool(self, plan: Plan, id: str) -> tuple[Plan, str, ToolPlan]:
+        """A tool in sight, and the plan with its places."""
+        made = self._tools[self._tool_key(id)]
+        spans = {**plan.spans, **self.spans()}
+        return replace(plan, spans=spans), self._scope.workflow.key, made
 
     def _recovers(self) -> bool:
         given = (options.recover_on_error for options in self._options)

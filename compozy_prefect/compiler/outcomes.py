@@ -50,6 +50,7 @@ _RANGE = re.compile(r"\s*(-?\d+)\s*\.\.\s*(-?\d+)\s*")
 _METADATA = map_of(dict.fromkeys(("signal_id", "received_at_utc", "workflow_id", "source"), TEXT))
 _ANSWER = map_of({"response": TEXT}, closed=True)
 _HTTP = map_of({"status_code": NUMBER, "data": UNKNOWN, "headers": map_of({}, rest=TEXT)})
+_CLI = map_of({"exit_code": NUMBER, "data": UNKNOWN, "stderr": TEXT})
 _SKIPPED = map_of({"skipped": BOOLEAN}, closed=True)
 
 _MESSAGES = list_of(map_of({"role": TEXT, "content": TEXT}))
@@ -154,7 +155,8 @@ def _basic(step: Step, task: BasicTask, shapes: Shapes) -> Shape:
     if tool is not None:
         if tool.output is not None:
             return _wrapped(shapes.declared(tool.output))
-        return declared if declared.alternatives else _HTTP if tool.type == "http" else UNKNOWN
+        known = {"http": _HTTP, "cli": _CLI}.get(tool.type or "", UNKNOWN)
+        return declared if declared.alternatives else known
     if (builtin := builtin_of(task)) is not None:
         return shapes.declared(builtin.output_schema)
     if agent is None and not task.prompt:

@@ -280,7 +280,8 @@ class MemoryPlan:
 class ToolPlan:
     """A tool (language.md §6.1).
 
-    `type` is `http`, `javascript`, `cli`, `runtime` (an export of the entrypoint) or `builtin`.
+    `type` is `http`, `javascript`, `cli`, `python`, `runtime` (an export of the entrypoint),
+    `native` (built in, for files and programs) or `builtin`.
     """
 
     id: str
@@ -536,15 +537,65 @@ def walk(steps: tuple[StepPlan, ...]) -> Iterator[StepPlan]:
 
 
 @dataclass(frozen=True)
+class ArgumentPlan:
+    """What the argument at `index`, from 0, of an allowed program may be: one of `enum` if it has
+    any, and what the whole of `pattern` fits if it is not empty."""
+
+    index: int
+    name: str = ""
+    pattern: str = ""
+    enum: tuple[str, ...] = ()
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class CommandPlan:
+    """A program that may be started. `timeout` is seconds, 0 for no bound of its own.
+
+    Of `max_args` arguments, -1 for any number, those that `arguments` do not describe are refused
+    unless there are none of these, or `additional`.
+    """
+
+    path: str
+    timeout: float = 0.0
+    max_args: int = -1
+    arguments: tuple[ArgumentPlan, ...] = ()
+    additional: bool = False
+
+
+@dataclass(frozen=True)
+class ExecPlan:
+    """How programs are started (language.md §6.5). Sizes are bytes."""
+
+    timeout: float = 30.0
+    max_stdout: int = 2 * 2**20
+    max_stderr: int = 1024
+    allowlist: tuple[CommandPlan, ...] = ()
+
+
+@dataclass(frozen=True)
+class NativePlan:
+    """The built-in tools for files and programs. `roots` are folders, from the project's."""
+
+    enabled: bool = True
+    roots: tuple[str, ...] = (".",)
+    exec: ExecPlan = ExecPlan()
+
+
+@dataclass(frozen=True)
 class RuntimePlan:
-    """The engine of JavaScript tools (language.md §1.2). `memory_limit` is bytes, 0 for none."""
+    """What tools run in (language.md §1.2). `memory_limit` is bytes, 0 for none.
+
+    `python` are the functions that may be called, `module:function` or `module:*`.
+    """
 
     type: str = "bun"
     entrypoint: str = ""
     permissions: tuple[str, ...] = ("--allow-read",)
     timeout: float = 60.0
     memory_limit: int = 0
-    native_tools: Json = None
+    native_tools: NativePlan = NativePlan()
+    python: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

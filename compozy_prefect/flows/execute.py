@@ -32,8 +32,7 @@ from compozy_prefect import faults
 from compozy_prefect.compiler import types
 from compozy_prefect.compiler.blocks import blocks_of
 from compozy_prefect.compiler.plan import Json, Plan, WorkflowPlan, pointer
-from compozy_prefect.errors import RunError, TemplateError, UsageError
-from compozy_prefect.expressions import parse
+from compozy_prefect.errors import RunError, UsageError
 from compozy_prefect.flows import artifacts, engine, lease, metrics
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.batches import collected
@@ -56,7 +55,6 @@ from compozy_prefect.flows.wait import Signals
 from compozy_prefect.flows.walk import Placer, Run, Walk
 from compozy_prefect.flows.watch import look_at, looked_after
 from compozy_prefect.flows.worker import LOST, WorkerProcess
-from compozy_prefect.language.texts import texts
 from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.budgets import Budgets
 from compozy_prefect.runtime.context import RunContext
@@ -71,7 +69,7 @@ from compozy_prefect.runtime.outcome import (
     Outcome,
     TaskState,
 )
-from compozy_prefect.runtime.redaction import Redactor
+from compozy_prefect.runtime.redaction import Redactor, variables
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services, warm
 
@@ -419,13 +417,13 @@ def by_key(states: Mapping[str, TaskState | None]) -> dict[str, TaskState]:
 def _keys(scope: Scope) -> Iterator[str | None]:
     """What must not be shown: the keys of models, and what tools are configured with."""
     for tool in scope.workflow.tools.values():
-        for name in _variables(tool.config):
+        for name in variables([tool.config, tool.env]):
             yield scope.context.env.get(name)
     for server in scope.workflow.mcps.values():
-        for name in (*_variables(dict(server.headers)), *(TOKENS if server.bearer_env else ())):
+        for name in (*variables(dict(server.headers)), *(TOKENS if server.bearer_env else ())):
             yield scope.context.env.get(name)
         # The rest may be paths and levels, which results are full of.
-        for name in _variables([server.url, list(server.args), dict(server.env)]):
+        for name in variables([server.url, list(server.args), dict(server.env)]):
             if _SECRET_NAME.search(name):
                 yield scope.context.env.get(name)
     from compozy_prefect.runtime.llm.keys import resolve_key
@@ -440,15 +438,6 @@ def _keys(scope: Scope) -> Iterator[str | None]:
             yield templates.render_text(
                 agent.model.api_key, seen | {"env": env}, scope.environment(env), "", {}
             )
-
-
-def _variables(value: Json) -> Iterator[str]:
-    """The names of the environment that the templates of a value read."""
-    for _, text in texts(value):
-        with suppress(TemplateError):
-            for read in parse(text).reads:
-                if read.segments[0] == "env" and len(read.segments) > 1:
-                    yield str(read.segments[1])
 
 
 def _state(outcome: Outcome) -> Json | State[Any]:

@@ -1,6 +1,9 @@
-"""Permissions of tools that the language has and no tool gets, with the reason."""
+"""What the language could grant to tools and no tool gets: permissions, with the reason, and
+variables."""
 
 from __future__ import annotations
+
+import re
 
 _PROCESSES = "a process that a tool starts has no permissions to keep to"
 _EVERYTHING = "it takes every bound away"
@@ -12,3 +15,18 @@ REFUSED: dict[str, str] = {
     "--allow-all": _EVERYTHING,
     "-A": _EVERYTHING,
 }
+
+SECRET_FILE = re.compile(r"\.env(\.(?!example$|sample$|template$|dist$).+)?")
+"""Names of files that variables come from: who may read them has all of them."""
+
+VARIABLES = frozenset(
+    {
+        "LD_PRELOAD",
+        "LD_LIBRARY_PATH",
+        "DYLD_INSERT_LIBRARIES",
+        "DYLD_LIBRARY_PATH",
+        "NODE_OPTIONS",
+        "BUN_CONFIG_PROFILE",
+    }
+)
+"""Variables that would change what a process loads."""

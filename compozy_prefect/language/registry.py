@@ -80,9 +80,16 @@ _NO_VARIABLE = frozenset(
 )
 
 # Read from the file alone, into the plan.
-_PLANNED = tuple(
-    f"runtime.{name}"
-    for name in ("entrypoint", "memory_limit", "native_tools", "permissions", "timeout", "type")
+_PLANNED = (
+    *(
+        f"runtime.{name}"
+        for name in ("entrypoint", "memory_limit", "permissions", "python", "timeout", "type")
+    ),
+    *(f"runtime.native_tools.{name}" for name in ("enabled", "root_dir", "additional_roots")),
+    *(
+        f"runtime.native_tools.exec.{name}"
+        for name in ("timeout", "max_stdout_bytes", "max_stderr_bytes", "allowlist")
+    ),
 )
 
 # Why a setting does nothing here, by the beginning of its key; the longest that fits holds.
@@ -106,6 +113,7 @@ _REASONS = {
     "ratelimit": "there is no HTTP API to be held back",
     "redis": "nothing is kept in Redis",
     "runtime": "it is for tools of the JavaScript runtime, and for the service",
+    "runtime.native_tools": "this built-in tool does not run yet, or has a bound of its own",
     "server": "there is no HTTP API; Prefect's server has settings of its own",
     "stream": "there is no HTTP API to stream from",
     "tasks": "a task waits for what it reads as long as that runs",
@@ -170,6 +178,8 @@ def _server_timeout(name: str) -> str:
 
 def has_effect(key: str) -> bool:
     """Whether a setting, or one of a section, does anything in this version."""
+    if any(key.startswith(f"{one}.") for one in _PLANNED):
+        return True
     return any(one == key or one.startswith(f"{key}.") for one in (*EFFECTS, *_PLANNED))
 
 

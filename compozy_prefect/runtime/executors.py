@@ -16,7 +16,7 @@ from compozy_prefect.runtime.calls import Calls, Watch
 from compozy_prefect.runtime.llm.client import ToolOffer
 from compozy_prefect.runtime.mcp import offering
 from compozy_prefect.runtime.scope import Opened, Scope
-from compozy_prefect.runtime.tools import dispatch
+from compozy_prefect.runtime.tools import cli, dispatch
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 
@@ -104,7 +104,8 @@ class Executors:
             raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
         tool, input = dispatch.method_call(tool, method, args)
         result = await self._use(tool, input, env, environment)
-        return result.get("data") if tool.type == "http" and isinstance(result, dict) else result
+        has_data = tool.type in ("http", "cli") and isinstance(result, dict)
+        return result.get("data") if has_data else result
 
     async def _use(
         self,
@@ -122,13 +123,18 @@ class Executors:
         seen["env"] = env
         defaults = templates.render(tool.with_, seen, environment, at + "/with", scope.spans)
 
+        made = replace(tool, with_=defaults, env=dict(env))
+
         def config() -> dict[str, Any]:
             place = at + "/config"
+            if tool.type == "cli":  # its arguments come from the input of the call
+                seen["input"] = seen["with"] = dispatch.filled(made, input)
+                return cli.rendered(tool.config, seen, environment, place, scope.spans)
             return dict(templates.render(tool.config, seen, environment, place, scope.spans))
 
         await scope.permit()
         return await dispatch.call(
-            replace(tool, with_=defaults, env=dict(env)),
+            made,
             input,
             self._around(tool, env, self.key + call),
             config=config,
@@ -181,13 +187,14 @@ class Executors:
         if step.agent is not None:
             declared |= scope.workflow.agents[step.agent.agent].env.keys()
         at = pointer("workflows", scope.workflow.id, "tools", tool.id)
-        inline = scope.spans.get(at + "/execute")
+        parts = ("/execute", "/config/command", "/config/function")
+        place = next(filter(None, (scope.spans.get(at + part) for part in parts)), None)
         return Surroundings(
             runtime=scope.context.runtime,
             root=scope.services.root,
             outside=env,
             declared={name: env[name] for name in declared if name in env},
-            place=inline or scope.spans.get(at),
+            place=place or scope.spans.get(at),
             printed=partial(self.watch.printed, tool.id),
             key=key,
             # What an agent calls is not: it hears of a failure.

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from compozy_prefect.compiler.plan import Json
+from compozy_prefect.errors import TemplateError
+from compozy_prefect.expressions import parse
+from compozy_prefect.language.texts import texts
 
 MARK = "[REDACTED]"
 _SHORTEST = 6  # a shorter "secret" would blot out words that only look like it
@@ -64,6 +68,15 @@ def redact(text: str, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         text = text[: max(limit - 1, 0)] + "…"
     return text
+
+
+def variables(value: Json) -> Iterator[str]:
+    """The names of the environment that the templates of a value read."""
+    for _, text in texts(value):
+        with suppress(TemplateError):
+            for read in parse(text).reads:
+                if read.segments[0] == "env" and len(read.segments) > 1:
+                    yield str(read.segments[1])
 
 
 class Redactor:

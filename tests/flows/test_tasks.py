@@ -30,7 +30,7 @@ def ended(case: dict[str, Any], folder: Path) -> RunResult:
         (folder / name).write_text(text, "utf-8")
     project = compile_project(folder)
     services = Services.create(
-        offline=True, mocks=Mocks.from_mapping(case.get("mocks", {})), env={}
+        offline=True, mocks=Mocks.from_mapping(case.get("mocks", {})), env={}, root=folder
     )
     workflow = case.get("workflow") or project.only_workflow()
     return run_sync(project.plan, workflow, case.get("input", {}), services=services)

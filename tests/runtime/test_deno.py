@@ -11,12 +11,13 @@ import pytest
 
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
-from compozy_prefect.runtime.js import landlock, pool, watchdog
 from compozy_prefect.runtime.js.call import call, notice
 from compozy_prefect.runtime.js.code import as_module
+from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused
-from compozy_prefect.runtime.js.pool import POOLS
 from compozy_prefect.runtime.mocks import Mocks
+from compozy_prefect.runtime.processes import landlock, pool, watchdog
+from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.tools import dispatch
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
@@ -382,7 +383,7 @@ async def test_a_tool_is_checked_on_both_sides(tmp_path: Path) -> None:
 
 
 async def test_a_mock_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pool, "start", lambda launch: pytest.fail("a process was started"))
+    monkeypatch.setattr(Launch, "start", lambda launch: pytest.fail("a process was started"))
     answers = Mocks.from_mapping({"tools": {"t": {"output": {"a": 1}}}})
     tool = ToolPlan("t", type="javascript", execute="() => 9")
     around = Surroundings(RuntimePlan(), tmp_path)

@@ -15,7 +15,7 @@ import yaml
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.js.call import call
-from compozy_prefect.runtime.js.pool import POOLS
+from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 CASES = Path(__file__).parents[1] / "cases" / "javascript" / "escapes.yaml"

@@ -88,7 +88,7 @@ async def test_a_delay_beyond_the_timeout_fails():
 
 @pytest.mark.parametrize("given", [None, Mocks.from_mapping({})])
 @pytest.mark.parametrize(
-    ("type", "offline", "word"), [("cli", False, "mocks only"), ("http", True, "--offline")]
+    ("type", "offline", "word"), [("builtin", False, "mocks only"), ("http", True, "--offline")]
 )
 async def test_a_tool_that_cannot_run_says_what_to_do(given, type, offline, word):
     with pytest.raises(ToolFailed) as raised:

@@ -15,12 +15,15 @@ from compozy_prefect.compiler.checks.contents import contents
 from compozy_prefect.compiler.checks.executors import executors
 from compozy_prefect.compiler.checks.fields import fields
 from compozy_prefect.compiler.checks.flow import flow
+from compozy_prefect.compiler.checks.functions import functions
 from compozy_prefect.compiler.checks.identities import identities
 from compozy_prefect.compiler.checks.knowledge import knowledge
 from compozy_prefect.compiler.checks.locks import locks
 from compozy_prefect.compiler.checks.memories import memories
 from compozy_prefect.compiler.checks.names import names
+from compozy_prefect.compiler.checks.natives import natives
 from compozy_prefect.compiler.checks.order import order
+from compozy_prefect.compiler.checks.programs import programs
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.checks.routes import routes
 from compozy_prefect.compiler.checks.schemas import schemas
@@ -61,6 +64,9 @@ PASSES: tuple[Pass, ...] = (
     knowledge,
     tools,
     scripts,
+    programs,
+    functions,
+    natives,
     service,
     settings,
     unused,

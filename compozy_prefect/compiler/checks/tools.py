@@ -6,24 +6,13 @@ import re
 from collections.abc import Iterator
 
 from compozy_prefect.compiler.checks.http import http
-from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
+from compozy_prefect.compiler.checks.nouns import called, is_given, nouns, place
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language.javascript import PATH
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.nodes import Mapping
-
-REFUSED = frozenset(
-    {
-        "LD_PRELOAD",
-        "LD_LIBRARY_PATH",
-        "DYLD_INSERT_LIBRARIES",
-        "DYLD_LIBRARY_PATH",
-        "NODE_OPTIONS",
-        "BUN_CONFIG_PROFILE",
-    }
-)
-"""Variables that would change what a process loads."""
+from compozy_prefect.language.permissions import VARIABLES
 
 _VARIABLE = re.compile(r"[A-Z0-9_]+")
 
@@ -42,8 +31,6 @@ def tools(project: Project) -> Iterator[Diagnostic]:
                     place(tool, "type"),
                     "add a function: `execute: \"({ name }) => ({ greeting: 'Hello ' + name })\"`",
                 )
-        elif tool.type == "cli":
-            yield from _command(tool)
         elif "type" not in tool.node.entries and tool.execute:
             yield from _without_type(tool)
 
@@ -55,20 +42,6 @@ def _identity(tool: Tool) -> Iterator[Diagnostic]:
             f"the id `{tool.id}` has `..` in it",
             tool.node.at("id").span,
             "an id is a name, and leads nowhere",
-        )
-
-
-def _command(tool: Tool) -> Iterator[Diagnostic]:
-    """service.md §11: a program and its arguments; there is no shell."""
-    config = tool.node.get("config")
-    command = config.get("command") if isinstance(config, Mapping) else None
-    given = not is_blank(command) or is_given(tool, "execute")
-    if not given and (config is None or isinstance(config, Mapping)):
-        yield error(
-            "CZ324",
-            f"{called(tool, 'tool')} needs `config.command`",
-            place(tool, "type"),
-            "add `config: {command: …}`, the program that it starts",
         )
 
 
@@ -90,7 +63,7 @@ def _environment(tool: Tool) -> Iterator[Diagnostic]:
         return
     for name, value in given.entries.items():
         span = given.key_span(name)
-        if name in REFUSED or name.startswith("DENO_"):
+        if name in VARIABLES or name.startswith("DENO_"):
             hint = "remove it: it changes what the process of the tool loads"
             yield error("CZ324", f"a tool cannot set `{name}`", span, hint)
         elif not _VARIABLE.fullmatch(name):

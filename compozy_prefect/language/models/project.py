@@ -16,6 +16,7 @@ from compozy_prefect.language.models.knowledge import Embedder, Knowledge, Knowl
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.models.memory import Memory
 from compozy_prefect.language.models.model import Model
+from compozy_prefect.language.models.native import NativeTools, PythonTools
 from compozy_prefect.language.models.task import ExecutionOptions, Task
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.models.trigger import Schedule, Trigger
@@ -99,7 +100,8 @@ class Runtime(Noun):
     tool_execution_timeout: Seconds = field(60.0, "Of one tool call.", gt=0)
     task_execution_timeout_default: Seconds = field(60.0, "Of direct executions.")
     task_execution_timeout_max: Seconds = field(300.0, "Of direct executions, at most.")
-    native_tools: dict[str, Any] | None = field(None, "The built-in `cp__*` tools.")
+    native_tools: NativeTools | None = field(None, "The built-in `cp__*` tools, and programs.")
+    python: PythonTools | None = field(None, "Functions of `type: python`.")
     environment: Literal["development", "staging", "production"] = field(
         "development", "Where the service runs."
     )

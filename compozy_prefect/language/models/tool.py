@@ -25,7 +25,7 @@ BUILTIN_TOOLS = (
 
 
 class Tool(Noun):
-    """Something that acts: an HTTP API, a piece of JavaScript, an export of the entrypoint."""
+    """Something that acts: an HTTP API, a program, a piece of code."""
 
     resource: str | None = field(None, "`tool`, in autoloaded files.")
     id: str = field(
@@ -38,7 +38,7 @@ class Tool(Noun):
     name: str | None = field(None, "Ignored.")
     version: str | None = field(None, "Ignored.")
     description: str | None = field(None, "Shown to the model.")
-    type: Literal["http", "javascript", "cli"] | None = field(
+    type: Literal["http", "javascript", "cli", "python"] | None = field(
         None, "Who runs it; an export of the entrypoint if not given."
     )
     execute: str | None = field(None, "JavaScript, for `type: javascript`.")

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
 from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.language.permissions import REFUSED
-from compozy_prefect.runtime.js import code, worker
+from compozy_prefect.runtime.js import code, engine
+from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
-from compozy_prefect.runtime.js.pool import POOLS
-from compozy_prefect.runtime.js.worker import CallFailed, Launch
+from compozy_prefect.runtime.processes.pool import POOLS
+from compozy_prefect.runtime.processes.worker import CallFailed
+from compozy_prefect.runtime.tools.failures import failed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPES = ("javascript", "runtime")
 
 _FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
 _MOST_STACK = 4000
-_CODES = {"timeout": "TOOL_TIMEOUT", "start": "TOOL_NOT_FOUND"}
 _LINKED = "os error 13"
 
 
@@ -50,21 +51,21 @@ async def call(tool: ToolPlan, input: Json, config: Json, around: Surroundings) 
             if process.printed:
                 around.printed(process.printed.decode("utf-8", "replace"))
     except Refused as fault:
-        raise _failed(tool, around, str(fault), kind="permission", retryable=False) from None
+        raise failed(tool, around, str(fault), kind="permission", retryable=False) from None
     except code.Missing as fault:
-        raise _failed(tool, around, str(fault), kind="start", retryable=False) from None
+        raise failed(tool, around, str(fault), kind="start", retryable=False) from None
     except CallFailed as fault:
         raise _explained(tool, around, launch.module, fault) from None
     except ValueError as fault:
         message = f"the input is no JSON: {fault}"
-        raise _failed(tool, around, message, kind="stdin", retryable=False) from None
+        raise failed(tool, around, message, kind="stdin", retryable=False) from None
 
 
 def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
     runtime, root = around.runtime, around.root
     granted = _permissions(runtime.permissions, root)
     variables = granted.variables(around.outside, around.declared)
-    memory = max(runtime.memory_limit or worker.MEMORY, worker.LEAST_MEMORY)
+    memory = max(runtime.memory_limit or engine.MEMORY, engine.LEAST_MEMORY)
     name = "" if tool.type == "javascript" else tool.id
     return _launch_of(
         name,
@@ -91,7 +92,7 @@ def _launch_of(
     module = code.module_of(name, execute, entrypoint, root)
     names = [name for name, _ in variables]
     return Launch(
-        engine=engine(),
+        engine=program(),
         folder=str(code.engine_folder()),
         root=os.path.realpath(root),
         module=module,
@@ -107,7 +108,7 @@ _permissions = lru_cache(maxsize=64)(Permissions.of)
 
 
 @cache
-def engine() -> str:
+def program() -> str:
     """The path of Deno, from the wheel of that name. Raises Missing."""
     try:
         import deno
@@ -127,10 +128,10 @@ def _explained(
         details["timeout_seconds"] = tool.timeout
     if fault.kind != "thrown":
         again = fault.kind in ("timeout", "exit")
-        return _failed(tool, around, message, kind=fault.kind, details=details, retryable=again)
+        return failed(tool, around, message, kind=fault.kind, details=details, retryable=again)
     if fault.name == "MissingExport":
         message = f"`{module.shown}` does not export `{tool.id}`; it exports: {message}"
-        return _failed(tool, around, message, kind="start", retryable=False)
+        return failed(tool, around, message, kind="start", retryable=False)
     permission = needed(fault.message)
     if permission is not None:
         details["permission"] = permission
@@ -142,7 +143,7 @@ def _explained(
     if fault.name:
         details["type"] = fault.name
     at = _line(fault.stack, module, around)
-    return _failed(
+    return failed(
         tool,
         around,
         message,
@@ -156,7 +157,7 @@ def _explained(
 def _own(stack: str, module: code.Module, around: Surroundings) -> str:
     """The part of a stack that is about the tool, with paths as the project has them."""
     root = Path(os.path.realpath(around.root)).as_uri() + "/"
-    lines = [line for line in stack.splitlines() if worker.RUNNER.name not in line]
+    lines = [line for line in stack.splitlines() if engine.RUNNER.name not in line]
     shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
     return shown.replace(root, "")[:_MOST_STACK]
 
@@ -178,33 +179,6 @@ def _line(stack: str, module: code.Module, around: Surroundings) -> tuple[str, i
         if url.startswith(prefix) and "/node_modules/" not in url:
             return url.removeprefix(prefix), int(line)
     return None
-
-
-def _failed(
-    tool: ToolPlan,
-    around: Surroundings,
-    message: str,
-    *,
-    kind: str,
-    details: Mapping[str, Json] | None = None,
-    at: tuple[str, int] | None = None,
-    retryable: bool = True,
-) -> ToolFailed:
-    place = around.place
-    found: dict[str, Json] = {"tool": tool.id, "kind": kind, **(details or {})}
-    where = ""
-    if at is not None:
-        where = f" ({at[0]}:{at[1]})"
-        found |= {"file": at[0], "line": at[1]}
-    elif place is not None:
-        where = f" ({place[0]}:{place[1]})"
-        found |= {"file": place[0], "line": place[1], "column": place[2]}
-    return ToolFailed(
-        f"tool `{tool.id}`: {message}{where}",
-        code=_CODES.get(kind),
-        details=found,
-        retryable=retryable,
-    )
 
 
 def notice(runtime: RuntimePlan, tools: Iterable[ToolPlan]) -> str | None:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compozy_prefect.language.permissions import REFUSED
+from compozy_prefect.language.permissions import REFUSED, SECRET_FILE
 
-_SECRET = re.compile(r"\.env(\.(?!example$|sample$|template$|dist$).+)?")
 _REFUSAL = re.compile(r"Requires (\w+) access(?: to (?:\"(.*?)\"|(<.*?>)))?, run again with")
 _PATHS = ("read", "write")
 
@@ -123,5 +122,5 @@ def _secrets(root: Path) -> Iterator[str]:
     """The files that the variables come from: who may read them has all of them."""
     with os.scandir(root) as found:
         for entry in sorted(found, key=lambda one: one.name):
-            if _SECRET.fullmatch(entry.name):
+            if SECRET_FILE.fullmatch(entry.name):
                 yield os.path.join(os.path.realpath(root), entry.name)

@@ -42,7 +42,7 @@ async def call(
     and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool
     (`TOOL_NOT_FOUND`).
     """
-    given = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
+    given = filled(tool, input)
     wrong = schemas.violations(given, tool.input_schema)
     if wrong:
         raise InputInvalid(
@@ -52,13 +52,14 @@ async def call(
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
     if mocked is not None:
         raw = await _mocked(tool, mocked)
-    elif cassette is not None and cassette.replays and tool.id not in BUILTINS:
+    elif cassette is not None and cassette.replays and not _calls_workflows(tool):
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
         rendered = config() if config is not None else tool.config
+        around = replace(around, is_offline=offline)
         run = partial(KINDS[tool.type].call, tool, given, rendered, around)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
-    elif tool.id in BUILTINS and builtin is not None:
+    elif _calls_workflows(tool) and builtin is not None:
         raw = await builtin(given)
     else:
         raise _absent(tool, offline)
@@ -105,6 +106,12 @@ def method_call(tool: ToolPlan, method: str, args: list[Json]) -> tuple[ToolPlan
     }
 
 
+def filled(tool: ToolPlan, input: dict[str, Any]) -> dict[str, Any]:
+    """The input with what the tool and its schema fill in."""
+    given: dict[str, Any] = schemas.with_defaults(merged(tool.with_, input), tool.input_schema)
+    return given
+
+
 def as_object(result: Json) -> Json:
     """The result rules: an object as it is, null as `{}`, anything else as `{value: …}`."""
     if isinstance(result, dict):
@@ -120,6 +127,11 @@ def merged(under: Json, over: Json) -> Json:
     for key, item in over.items():
         out[key] = merged(out[key], item) if key in out else item
     return out
+
+
+def _calls_workflows(tool: ToolPlan) -> bool:
+    """Whether it is a run of the project's own, which `builtin` makes."""
+    return tool.type == "builtin" and tool.id in BUILTINS
 
 
 def _may_run(tool: ToolPlan, around: Surroundings, offline: bool) -> bool:

@@ -38,10 +38,37 @@ async def _mcp(
     return await tools.call(tool, input, config, around)
 
 
+async def _cli(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.tools import cli
+
+    return await cli.call(tool, input, config, around)
+
+
+async def _python(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.python.call import call
+
+    return await call(tool, input, config, around)
+
+
+async def _native(
+    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+) -> Json:
+    from compozy_prefect.runtime.native.call import call
+
+    return await call(tool, input, config, around)
+
+
 _JAVASCRIPT = Kind(javascript.call, lambda around: javascript.needs_network(around.runtime))
 
 KINDS = {
     "http": Kind(_http, lambda around: True),
     "mcp": Kind(_mcp, lambda around: True),  # what a server does nobody here can tell
+    "cli": Kind(_cli, lambda around: False),  # what is offline has no network
+    "python": Kind(_python, lambda around: False),
+    "native": Kind(_native, lambda around: False),
     **dict.fromkeys(javascript.TYPES, _JAVASCRIPT),
 }

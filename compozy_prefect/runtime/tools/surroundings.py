@@ -17,6 +17,7 @@ class Surroundings:
     `declared` are the variables that the files give it. `place` is where the tool stands in the
     YAML, or its code; `printed` hears what it prints. `key` names the call, also when it is made
     again. `is_repeated`: the file says how often who calls makes a failed call again.
+    `is_offline`: there is to be no network.
     """
 
     runtime: RuntimePlan = field(default_factory=RuntimePlan)
@@ -27,3 +28,4 @@ class Surroundings:
     printed: Callable[[str], None] = lambda text: None
     key: str = ""
     is_repeated: bool = False
+    is_offline: bool = False

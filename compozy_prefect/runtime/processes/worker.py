@@ -1,8 +1,9 @@
-"""One process of the engine, and one call at a time to it.
+"""One process that makes calls, one at a time.
 
-A line of JSON goes in on stdin and an answer comes out on stdout, behind a word that only this side
-and the trusted `runner.js` know: anything else that comes out was printed by the tool, and is its
-log. The process belongs to no event loop; whoever has a call to make brings one.
+A line of JSON goes in on the first of its three streams and an answer comes out on the second,
+behind a word that only this side and the trusted script over there know: anything else that comes
+out was printed by the tool, and is its log, like all that comes out of the third. The process
+belongs to no event loop; whoever has a call to make brings one.
 """
 
 from __future__ import annotations
@@ -13,126 +14,84 @@ import os
 import secrets
 import signal
 import subprocess
-import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from compozy_prefect.compiler.plan import Json
-from compozy_prefect.runtime.js import landlock, links, watchdog
-from compozy_prefect.runtime.js.code import Module
+from compozy_prefect.runtime.processes import watchdog
 
 MOST_OUTPUT = 10 << 20  # bytes of a call: its result, and all that it prints
 MOST_PRINTED = 1 << 20  # bytes of that which are kept
-MEMORY = 2048 << 20  # bytes, where `memory_limit` says nothing
-LEAST_MEMORY = 128 << 20  # the engine itself takes a half
-_ROOM = 768 << 20  # bytes that the engine reserves beyond what it uses
 _FULL = 0.75  # of the memory: a process that keeps that much makes no further call
 IDLE_SECONDS = 60.0  # after which a process ends
 _AFTERWARDS = 2.0  # seconds of processor time that may be taken after a call
-RUNNER = Path(__file__).with_name("runner.js")
 _CHUNK = 1 << 18
-
-_ENGINE = (
-    *("run", "--quiet", "--no-prompt", "--no-config", "--no-lock"),
-    # Nothing is fetched: packages are those of `node_modules`.
-    *("--no-remote", "--cached-only", "--node-modules-dir=manual"),
-    *("--unstable-sloppy-imports", "--unstable-detect-cjs"),
-)
-_ENVIRONMENT = {"DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
 
 
 class CallFailed(Exception):
     """A call without a result.
 
-    `kind` is `thrown` (`name`, `message` and `stack` are JavaScript's), `timeout`, `memory`, `cpu`,
-    `output`, `exit`, `start` or `protocol`. After all but the first the process is gone.
+    `kind` is `thrown` (`name`, `message` and `stack` are those of the language), `timeout`,
+    `memory`, `cpu`, `processes`, `output`, `exit`, `start` or `protocol`. After all but the first
+    the process is gone. `at` is a file and a line in it, where they are known.
     """
 
-    def __init__(self, kind: str, message: str = "", name: str = "", stack: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        message: str = "",
+        name: str = "",
+        stack: str = "",
+        at: tuple[str, int] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.kind, self.message, self.name, self.stack = kind, message, name, stack
+        self.kind, self.message, self.name, self.stack, self.at = kind, message, name, stack, at
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Launch:
-    """How a process is started; calls with the same one may share it.
+class Process(Protocol):
+    """A process that was started. `pid` is the one that is measured, `reason` the limit that ended
+    it, where something else than this side watches. `streams`: requests, answers, log."""
 
-    `engine` is the program, and `folder` that of its own files.
-    """
+    pid: int
+    streams: tuple[IO[bytes], IO[bytes], IO[bytes]]
+    reason: str
 
-    engine: str
-    folder: str
-    root: str
-    module: Module
-    flags: tuple[str, ...]
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-    variables: tuple[tuple[str, str], ...] = field(repr=False, default=())
-    memory: int = MEMORY
+    @property
+    def returncode(self) -> int | None: ...
 
-    def command(self) -> list[str]:
-        heap = self.memory >> 20
-        return [
-            self.engine,
-            *_ENGINE,
-            f"--v8-flags=--max-old-space-size={heap}",
-            *self.flags,
-            str(RUNNER),
-        ]
+    def poll(self) -> int | None: ...
+
+    def wait(self, seconds: float) -> None:
+        """Raises subprocess.TimeoutExpired."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it, and all that it started."""
+        ...
+
+    def forget(self) -> None:
+        """Lets go of it in a child that was forked, or when it is over."""
+        ...
 
 
-def start(launch: Launch) -> Worker:
-    """A new process. Blocks for some milliseconds. Raises CallFailed."""
-    started: list[subprocess.Popen[bytes]] = []
-    faults: list[Exception] = []
-
-    def spawn() -> None:
-        try:
-            if landlock.version():
-                read = (
-                    *(str(RUNNER.parent), launch.folder, launch.root + "/node_modules"),
-                    *launch.read,
-                )
-                landlock.restrict(launch.engine, read, (*launch.write, launch.folder))
-            started.append(
-                subprocess.Popen(  # noqa: S603 - the engine of the wheel, and flags of ours
-                    launch.command(),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    cwd=launch.root,
-                    env={**dict(launch.variables), **_ENVIRONMENT, "DENO_DIR": launch.folder},
-                    bufsize=0,
-                    start_new_session=True,
-                )
-            )
-        except (OSError, ValueError) as fault:
-            faults.append(fault)
-
-    if not landlock.version():
-        path = links.outward([*launch.read, *launch.write])
-        if path is not None:
-            raise CallFailed(
-                "start", f"the link `{path}` leads out of what `runtime.permissions` allows"
-            )
-    # Never one of a pool: what a thread is fenced in with stays.
-    thread = threading.Thread(target=spawn)
-    thread.start()
-    thread.join()
-    if faults:
-        raise CallFailed("start", f"the engine does not start: {faults[0]}")
-    return Worker(started[0], launch)
+Explain = Callable[[int | None, str, bool], CallFailed | None]
+"""What the end of a process says, by its code, its last words, and whether it was in its first
+call; None if nothing in particular."""
 
 
 class Worker:
-    """A process. `memory_limit` is in bytes; `killed` is why it was ended, if it was."""
+    """A process. `memory_limit` is in bytes; `killed` is why it was ended, if it was.
 
-    def __init__(self, process: subprocess.Popen[bytes], launch: Launch) -> None:
+    `head` is what it is told before its first call, beside the word.
+    """
+
+    def __init__(
+        self, process: Process, memory: int, head: dict[str, Json], explain: Explain
+    ) -> None:
         self.pid = process.pid
-        self.memory_limit = launch.memory
+        self.memory_limit = memory
         self.processor_end = float(watchdog.LIFE_SECONDS)
         self.killed = ""
         self.printed = b""
@@ -141,17 +100,10 @@ class Worker:
         self._calls = 0
         self._busy = False
         self._idle_since = time.monotonic()
-        for stream in self._streams():
+        self._explain = explain
+        for stream in process.streams:
             os.set_blocking(stream.fileno(), False)
-        watchdog.bound(self.pid, data=launch.memory + _ROOM)
-        self._head = json.dumps({"word": self._word, "entry": _url(launch.module.path)}) + "\n"
-
-    def _streams(self) -> list[IO[bytes]]:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        return [process.stdin, process.stdout, process.stderr]
+        self._head = json.dumps({"word": self._word, **head}) + "\n"
 
     async def call(self, tool: str, input: Json, config: Json, seconds: float | None) -> Json:
         """What the function gives. What it printed is then in `printed`. Raises CallFailed.
@@ -163,7 +115,7 @@ class Worker:
             {"id": self._calls, "tool": tool, "input": input, "config": config}, allow_nan=False
         )
         head, self._head = self._head, ""
-        talk = _Talk(self._streams(), f"{head}{body}\n".encode(), self._word, self._calls)
+        talk = _Talk(self._process.streams, f"{head}{body}\n".encode(), self._word, self._calls)
         self._busy = True
         self._may_take(seconds or watchdog.LIFE_SECONDS)
         try:
@@ -182,7 +134,8 @@ class Worker:
             self._idle_since = time.monotonic()
         if "error" in answer:
             error = answer["error"]
-            raise CallFailed("thrown", error["message"], error["name"], error["stack"])
+            at = (error["file"], error["line"]) if error.get("file") else None
+            raise CallFailed("thrown", error["message"], error["name"], error["stack"], at)
         return answer["result"]
 
     def _failure(self, fault: BaseException, talk: _Talk, seconds: float | None) -> BaseException:
@@ -192,14 +145,17 @@ class Worker:
             return fault
         code = self._process.returncode
         said = talk.printed.decode("utf-8", "replace").strip()
-        heap = "out of memory" in said and code is not None and code < 0
-        if self.killed == "memory" or heap:
+        particular = self._explain(code, said, self._calls == 1)
+        why = self._process.reason or self.killed or (particular.kind if particular else "")
+        if why == "memory":
             limit = self.memory_limit >> 20
             return CallFailed("memory", f"it took more memory than its limit, {limit} MiB")
-        if self.killed == "cpu" or code == -signal.SIGXCPU:
+        if why == "processes":
+            return CallFailed("processes", "it started more processes than it may")
+        if why == "cpu" or code == -signal.SIGXCPU:
             return CallFailed("cpu", "it took more processor time than its limit")
-        if self._calls == 1 and code and said.startswith("error:"):
-            return CallFailed("start", f"the engine does not start: {said[:500]}")
+        if particular is not None:
+            return particular
         how = f"with signal {-code}" if code is not None and code < 0 else f"with code {code}"
         return CallFailed("exit", f"it ended its process, {how}")
 
@@ -235,26 +191,20 @@ class Worker:
         return self._busy
 
     def kill(self, why: str) -> None:
-        """Ends the process, and all of its group; without effect on one that has ended."""
+        """Ends the process and what it started; without effect on one that has ended."""
         self.killed = self.killed or why
-        if self._process.returncode is None:
-            with suppress(OSError):
-                os.killpg(self.pid, signal.SIGKILL)
+        self._process.kill()
 
     def close(self) -> None:
         """Ends it and waits for it, some milliseconds."""
         self.kill("closed")
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5.0)
-        for stream in self._streams():
-            with suppress(OSError):
-                stream.close()
+            self._process.wait(10.0)
+        self._process.forget()
 
     def forget(self) -> None:
         """Lets go of it in a child that was forked, and leaves it to the parent."""
-        for stream in self._streams():
-            with suppress(OSError):
-                stream.close()
+        self._process.forget()
 
 
 class _Ended(CallFailed):
@@ -265,7 +215,9 @@ class _Ended(CallFailed):
 class _Talk:
     """One call on the pipes of a process, in the event loop that runs."""
 
-    def __init__(self, streams: list[IO[bytes]], request: bytes, word: str, number: int) -> None:
+    def __init__(
+        self, streams: tuple[IO[bytes], ...], request: bytes, word: str, number: int
+    ) -> None:
         self.printed = bytearray()
         self._in, self._out, self._err = (stream.fileno() for stream in streams)
         self._rest = memoryview(request)
@@ -361,7 +313,3 @@ class _Talk:
     def _end(self, fault: CallFailed) -> None:
         if not self._done.done():
             self._done.set_exception(fault)
-
-
-def _url(path: str) -> str:
-    return Path(path).as_uri()

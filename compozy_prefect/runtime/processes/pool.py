@@ -14,15 +14,25 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from compozy_prefect.runtime.js.watchdog import Watchdog
-from compozy_prefect.runtime.js.worker import CallFailed, Launch, Worker, start
+from compozy_prefect.runtime.processes.watchdog import Watchdog
+from compozy_prefect.runtime.processes.worker import CallFailed, Worker
 
 MOST = 8  # processes of one pool
 MOST_IDLE = 16  # processes that wait, in all pools
 _PATIENCE = 0.025  # seconds
 _AT_ONCE = max(1, min(os.cpu_count() or 1, MOST))  # of quick calls, which need processors
+
+
+class Launch(Protocol):
+    """How a process is started. Calls with equal ones may share it."""
+
+    def start(self) -> Worker:
+        """A new process. Blocks for some milliseconds. Raises CallFailed."""
+        ...
+
+    def __hash__(self) -> int: ...
 
 
 class _Waiter(NamedTuple):
@@ -35,6 +45,7 @@ class Pool:
 
     def __init__(self, launch: Launch, pools: Pools) -> None:
         self.idle: list[Worker] = []
+        self.is_closed = False  # what comes in then, or is started, ends
         self._launch, self._pools = launch, pools
         self._count = 0
         self._is_starting = False
@@ -71,7 +82,7 @@ class Pool:
     def give(self, worker: Worker) -> None:
         with self._pools.lock:
             self._given = time.monotonic()
-            if not worker.is_fit():
+            if self.is_closed or not worker.is_fit():
                 self._drop(worker)
                 self._replace()
             elif not self._hand(worker):
@@ -154,7 +165,7 @@ class Pool:
                     waiter.loop.call_soon_threadsafe(_refuse, waiter.future, fault)
 
     async def _start(self) -> Worker:
-        starting = asyncio.ensure_future(asyncio.to_thread(start, self._launch))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._launch.start))
         worker: Worker | None = None
         try:
             worker = await asyncio.shield(starting)
@@ -168,6 +179,9 @@ class Pool:
                     self._count -= 1
                     self._replace()
         self._pools.watchdog.add(worker)
+        if self.is_closed:
+            self._pools.end(worker)
+            raise CallFailed("exit", "its process was ended")
         return worker
 
     def _unwanted(self, starting: asyncio.Future[Worker]) -> None:
@@ -214,12 +228,15 @@ class Pools:
     def close(self) -> None:
         """Ends all of them; for the end of this process."""
         with self.lock:
+            for pool in self._pools.values():
+                pool.is_closed = True
             self._pools.clear()
         left = self.watchdog.all
         for worker in left:
             worker.kill("closed")
         for worker in left:
             worker.close()
+            self.watchdog.remove(worker)
 
     def forget(self) -> None:
         """In a child that was forked: the processes are the parent's."""

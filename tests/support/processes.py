@@ -1,0 +1,49 @@
+"""What tools have left running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+MARK = "98765"
+"""Seconds that the tests' processes sleep: how they are told from others."""
+
+
+def mine() -> list[int]:
+    """Processes that sleep for that long."""
+    return [pid for pid, line in _lines() if line.split() == ["sleep", MARK]]
+
+
+def guards() -> list[int]:
+    """Guards that this process has started, and their children."""
+    return [pid for pid, line in _lines() if "processes/guard.py" in line and _parent(pid)]
+
+
+async def nobody_left(seconds: float = 10.0) -> None:
+    """Waits for the end of all of them, and fails when it does not come."""
+    deadline = time.monotonic() + seconds
+    while mine() or guards():
+        assert time.monotonic() < deadline, f"left: {mine()}, {guards()}"
+        await asyncio.sleep(0.02)
+
+
+def _lines() -> list[tuple[int, str]]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    line = file.read().replace(b"\0", b" ").decode("utf-8", "replace")
+            except OSError:
+                continue
+            found.append((int(name), line))
+    return found
+
+
+def _parent(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b") ")[2].split()[1]) == os.getpid()
+    except OSError:
+        return False
