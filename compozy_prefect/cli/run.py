@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -220,11 +221,16 @@ def _utf8(argument: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """JSON if it is JSON, text otherwise. NaN and Infinity are not JSON."""
+    """JSON if it is JSON, text otherwise; as which counts what no float can hold, as 12e3456."""
     try:
-        return json_.loads(text, parse_constant=_refuse)
+        return json_.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
 
 
 def _refuse(name: str) -> Any:

@@ -214,10 +214,9 @@ def member(shape: Shape, segment: Segment) -> Shape | Stop:
         else:
             found.append(answer)
     if found:
-        # What no map lists by name may be in one that is open, whatever the others say of the rest.
-        named = any(str(segment) in one.fields or one.kind == "array" for one in shape.any)
+        # A map that is open may have it too, as anything.
         is_open = any(not stop.kinds and not stop.closed for stop in stops)
-        return UNKNOWN if is_open and not named else either(found)
+        return UNKNOWN if is_open else either(found)
     # Of a value that may be a map, the fields of the map are what is talked of.
     maps = [stop for stop in stops if not stop.kinds]
     also = tuple(dict.fromkeys(name for stop in stops for name in stop.also))

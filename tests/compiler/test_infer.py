@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -208,6 +208,10 @@ def builds(schema: dict[str, Any], steps: Steps, root: dict[str, Any]) -> Iterat
                 yield {name: item}
 
 
+def _listing(name: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"}}}
+
+
 def nested(steps: Steps) -> Any:
     """A value that has something at the end of a path."""
     if not steps:
@@ -217,6 +221,7 @@ def nested(steps: Steps) -> Any:
 
 
 @given(cases(), st.lists(st.sampled_from([*NAMES, "quebec", 0]), min_size=1, max_size=4))
+@example(({"anyOf": [_listing("alpha"), _listing("bravo")]}, {}), ["alpha", "alpha"])
 @settings(max_examples=600, deadline=None)
 def test_a_path_is_reported_when_no_valid_value_has_it(case: Case, steps: list[str | int]) -> None:
     """Both ways: what is reported is in no value that can be built, what has a known shape is."""

@@ -90,7 +90,7 @@ class Chaos:
         input: dict[str, Any] | None = None,
         visits: Path | None = None,
     ) -> Begun:
-        case = uuid.uuid4().hex[:16]
+        case = f"case-{uuid.uuid4().hex[:16]}"  # 12e34 alone is a number
         env = {**(env or {}), "COMPOZY_FAULT": fault}
         more: tuple[str, ...] = ("--workflow", name) if name in ("waiting", "calls") else ()
         given = {"case": case, **(input or {})}
