@@ -1,23 +1,37 @@
-"""`runtime.native_tools` → its plan: folders, programs, and what their arguments may be (§6.5)."""
+"""`runtime.native_tools` → its plan: folders, programs and their arguments, and the web (§6.5)."""
 
 from __future__ import annotations
 
-from compozy_prefect.compiler.plan import ArgumentPlan, CommandPlan, ExecPlan, NativePlan
-from compozy_prefect.language.models.native import AllowedCommand, NativeTools
+from compozy_prefect.compiler.plan import ArgumentPlan, CommandPlan, ExecPlan, FetchPlan, NativePlan
+from compozy_prefect.language.models.native import (
+    AllowedCommand,
+    ExecSettings,
+    FetchSettings,
+    NativeTools,
+)
 
 
 def native_plan(given: NativeTools | None) -> NativePlan:
     if given is None:
         return NativePlan()
     roots = (given.root_dir, *given.additional_roots)
-    run = given.exec
+    return NativePlan(given.enabled, roots, _exec(given.exec), _fetch(given.fetch))
+
+
+def _exec(run: ExecSettings | None) -> ExecPlan:
     if run is None:
-        return NativePlan(given.enabled, roots)
+        return ExecPlan()
     allowed = tuple(
         CommandPlan(one) if isinstance(one, str) else _command(one) for one in run.allowlist
     )
-    limits = ExecPlan(run.timeout, run.max_stdout_bytes, run.max_stderr_bytes, allowed)
-    return NativePlan(given.enabled, roots, limits)
+    return ExecPlan(run.timeout, run.max_stdout_bytes, run.max_stderr_bytes, allowed)
+
+
+def _fetch(given: FetchSettings | None) -> FetchPlan:
+    if given is None:
+        return FetchPlan()
+    methods = tuple(given.allowed_methods)
+    return FetchPlan(given.timeout, given.max_body_bytes, given.max_redirects, methods)
 
 
 def _command(given: AllowedCommand) -> CommandPlan:

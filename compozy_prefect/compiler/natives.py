@@ -1,4 +1,4 @@
-"""The built-in tools for files and programs: what they take and give (language.md §6.5)."""
+"""Built-in tools for files, programs and the web: what they take and give (language.md §6.5)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def _tool(
     required: list[str],
     gives: dict[str, Json],
     timeout: float = 60.0,
+    type: str = "native",
 ) -> ToolPlan:
     return ToolPlan(
         id,
-        type="native",
+        type=type,
         description=description,
         input_schema={
             "type": "object",
@@ -174,6 +175,28 @@ _ALL = (
             "stderr_truncated": {"type": "boolean"},
         },
         timeout=0.0,
+    ),
+    _tool(
+        "cp__fetch",
+        "Asks a web server, and gives what it answers.",
+        {
+            "url": {"type": "string", "minLength": 1, "description": "Of http or https."},
+            "method": {**_TEXT, "description": "`GET` unless given."},
+            "headers": {"type": "object", "additionalProperties": _TEXT},
+            "body": {"description": "Text, or a value that is sent as JSON."},
+            "timeout_ms": {"type": "integer", "minimum": 0},
+        },
+        ["url"],
+        {
+            "status_code": {"type": "integer"},
+            "status_text": _TEXT,
+            "headers": {"type": "object", "additionalProperties": _TEXT},
+            "body": _TEXT,
+            "body_truncated": {"type": "boolean"},
+            "duration_ms": {"type": "integer"},
+        },
+        timeout=0.0,
+        type="fetch",  # it is of no use without a network
     ),
 )
 

@@ -574,12 +574,23 @@ class ExecPlan:
 
 
 @dataclass(frozen=True)
+class FetchPlan:
+    """How `cp__fetch` asks (language.md §6.5). `timeout` is seconds, `max_body` bytes."""
+
+    timeout: float = 5.0
+    max_body: int = 2 * 2**20
+    redirects: int = 5
+    methods: tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+
+
+@dataclass(frozen=True)
 class NativePlan:
-    """The built-in tools for files and programs. `roots` are folders, from the project's."""
+    """Built-in tools for files, programs and the web. `roots` are folders, from the project's."""
 
     enabled: bool = True
     roots: tuple[str, ...] = (".",)
     exec: ExecPlan = ExecPlan()
+    fetch: FetchPlan = FetchPlan()
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ _PLANNED = (
         f"runtime.native_tools.exec.{name}"
         for name in ("timeout", "max_stdout_bytes", "max_stderr_bytes", "allowlist")
     ),
+    *(
+        f"runtime.native_tools.fetch.{name}"
+        for name in ("timeout", "max_body_bytes", "max_redirects", "allowed_methods")
+    ),
 )
 
 # Why a setting does nothing here, by the beginning of its key; the longest that fits holds.

@@ -300,6 +300,7 @@ async def test_what_an_answer_says(server: Server, kind: str, body: bytes, data:
         ("deflate", zlib.compress(b"hello")[2:-4]),
         ("identity", b"hello"),
     ],
+    ids=["gzip", "two parts", "padded", "zlib", "bare", "as it is"],
 )
 async def test_what_is_compressed(server: Server, encoding: str, body: bytes) -> None:
     server.reply = lambda asked: (200, {"Content-Encoding": encoding}, body)
@@ -326,6 +327,7 @@ def packed(times: int = 1) -> bytes:
         ("gzip", b"hello", "cannot be unfolded"),
         ("deflate", b"hello", "cannot be unfolded"),
     ],
+    ids=["bomb", "bomb in a bomb", "unknown", "cut", "no gzip", "no deflate"],
 )
 async def test_what_cannot_be_unfolded(
     server: Server, encoding: str, body: bytes, message: str

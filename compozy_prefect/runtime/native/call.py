@@ -1,4 +1,4 @@
-"""A built-in tool for files or programs and its input → its result (language.md §6.5)."""
+"""A built-in tool for files, programs or the web and its input → its result (language.md §6.5)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.language.discovery import PROJECT_FILES
 from compozy_prefect.runtime.native import files, listing
+from compozy_prefect.runtime.native.fetch import fetch
 from compozy_prefect.runtime.native.programs import execute
 from compozy_prefect.runtime.native.roots import DENIED, Fault, Roots, failure
 from compozy_prefect.runtime.tools import programs
@@ -36,6 +37,8 @@ async def call(
     try:
         if not around.runtime.native_tools.enabled:
             raise Fault(DENIED, "built-in tools are switched off, by `runtime.native_tools`")
+        if tool.id == "cp__fetch":
+            return await fetch(input, around)
         roots = Roots(programs.roots(around.runtime, around.root), _code(around))
         if tool.id == "cp__exec":
             return await execute(roots, input, around)

@@ -33,22 +33,40 @@ class Unreadable(Exception):
     """A body that is too large or broken; the text is a sentence about the answer."""
 
 
-async def read(headers: httpx.Headers, body: AsyncIterable[bytes], largest: int) -> bytes:
-    """At most `largest` bytes. Raises Unreadable."""
+class TooLarge(Unreadable):
+    """`start` is what a body had begun with, as far as it was read."""
+
+    def __init__(self, largest: int) -> None:
+        size = f"{largest >> 20} MiB" if largest % 2**20 == 0 else f"{largest:,} bytes"
+        super().__init__(f"is larger than {size}")
+        self.start = b""
+
+
+async def read(
+    headers: httpx.Headers, body: AsyncIterable[bytes], largest: int, *, start: bool = False
+) -> bytes:
+    """At most `largest` bytes. Raises Unreadable; with `start`, TooLarge has as many of them."""
     told = headers.get("content-length", "")
-    size = int(told[:20]) if told.isdecimal() else 0
+    size = int(told[:20]) if told.isdecimal() and not start else 0
     unfold: _Unfolding | None = None
     out, wire = bytearray(), 0
-    async for chunk in body:
-        if not wire:  # an answer to HEAD has the headers of a body, and none
-            unfold = _unfolding(headers.get("content-encoding", ""))
-        wire += len(chunk)
-        if max(wire, size) > largest:
-            raise _too_large(largest)
-        if unfold is None:
-            out += chunk
-        else:
-            unfold.feed(chunk, out, largest)
+    try:
+        async for chunk in body:
+            if not wire:  # an answer to HEAD has the headers of a body, and none
+                unfold = _unfolding(headers.get("content-encoding", ""))
+            wire += len(chunk)
+            if size > largest:
+                raise TooLarge(largest)
+            if unfold is None:
+                out += chunk
+            else:
+                unfold.feed(chunk, out, largest)
+            if wire > largest:
+                raise TooLarge(largest)
+    except TooLarge as fault:
+        if start:
+            fault.start = bytes(memoryview(out)[:largest])
+        raise
     if unfold is not None and not unfold.is_whole:
         raise Unreadable("is cut short: its compressed body has no end")
     return bytes(out)
@@ -74,7 +92,7 @@ class _Unfolding:
                 self._part = zlib.decompressobj(_GZIP)
             out += self._piece(data)
             if len(out) > largest:
-                raise _too_large(largest)
+                raise TooLarge(largest)
             data = self._part.unconsumed_tail or self._part.unused_data
 
     def _piece(self, data: bytes) -> bytes:
@@ -99,11 +117,6 @@ def _unfolding(encoding: str) -> _Unfolding | None:
     if name in ("gzip", "x-gzip", "deflate"):
         return _Unfolding(name != "deflate")
     raise Unreadable(f"is encoded as `{name[:40]}`, which was not asked for")
-
-
-def _too_large(largest: int) -> Unreadable:
-    size = f"{largest >> 20} MiB" if largest % 2**20 == 0 else f"{largest:,} bytes"
-    return Unreadable(f"is larger than {size}")
 
 
 def data_of(headers: httpx.Headers, body: bytes) -> Any:

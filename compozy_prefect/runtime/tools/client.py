@@ -38,18 +38,26 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`url` is where it came from; `body` is unfolded."""
+    """`url` is where it came from; `body` is unfolded, and its start alone if `is_cut`."""
 
     status: int
     headers: httpx.Headers
     body: bytes
     url: httpx.URL
+    is_cut: bool = False
 
 
 async def ask(
-    request: httpx.Request, reach: Reach, *, largest: int = LARGEST, redirects: int = REDIRECTS
+    request: httpx.Request,
+    reach: Reach,
+    *,
+    largest: int = LARGEST,
+    redirects: int = REDIRECTS,
+    cut: bool = False,
 ) -> Answer:
     """The answer, whatever its status; without `redirects` also one that leads elsewhere.
+
+    With `cut` a body that is too large is cut, and otherwise Unreadable.
 
     The body of `request` has been read. Raises Refused, Unreachable, and Unreadable.
     """
@@ -59,7 +67,7 @@ async def ask(
         try:
             following = _following(request, answer.status, headers) if redirects else None
             if following is None:
-                body = await bodies.read(headers, _chunks(answer), largest)
+                body = await bodies.read(headers, _chunks(answer), largest, start=cut)
                 return Answer(answer.status, headers, body, request.url)
             if _is_short(headers):
                 await bodies.read(httpx.Headers(), _chunks(answer), _DRAINED)
@@ -67,6 +75,8 @@ async def ask(
         except _FAULTS as fault:
             raise _unreachable(request, fault) from None
         except Unreadable as fault:
+            if cut and isinstance(fault, bodies.TooLarge):
+                return Answer(answer.status, headers, fault.start, request.url, is_cut=True)
             raise Unreadable(f"the answer of {shown(request.url)} {fault}") from None
         finally:
             await answer.aclose()

@@ -70,5 +70,6 @@ KINDS = {
     "cli": Kind(_cli, lambda around: False),  # what is offline has no network
     "python": Kind(_python, lambda around: False),
     "native": Kind(_native, lambda around: False),
+    "fetch": Kind(_native, lambda around: True),
     **dict.fromkeys(javascript.TYPES, _JAVASCRIPT),
 }
