@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from compozy_prefect.cli import DONE, FAILED
 from compozy_prefect.cli.app import SETTINGS
 from compozy_prefect.cli.output import note, print_json
-from compozy_prefect.cli.run import input_of
+from compozy_prefect.cli.run import InputFile, Items, input_of
 from compozy_prefect.diagnostics import printable
 from compozy_prefect.errors import ProjectInvalid, UsageError
 from compozy_prefect.language.names import suggest
@@ -90,10 +90,8 @@ def call(
     path: _Path = Path("."),
     /,
     *,
-    input: Annotated[
-        list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)
-    ] = None,
-    input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    input: Items = None,
+    input_file: InputFile = None,
     json: _Flag = False,
 ) -> int:
     """Call a tool of an MCP server and print its result.

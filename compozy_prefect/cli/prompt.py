@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from compozy_prefect.cli import DONE
 from compozy_prefect.cli.app import SETTINGS
 from compozy_prefect.cli.output import note, print_json
-from compozy_prefect.cli.run import answers_of, input_of
+from compozy_prefect.cli.run import InputFile, Items, answers_of, input_of
 from compozy_prefect.diagnostics import printable
 from compozy_prefect.errors import UsageError
 from compozy_prefect.language.data import read_data
@@ -25,10 +25,8 @@ def prompt(
     /,
     *,
     workflow: str | None = None,
-    input: Annotated[
-        list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)
-    ] = None,
-    input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    input: Items = None,
+    input_file: InputFile = None,
     outputs: Path | None = None,
     item: str | None = None,
     mocks: Path | None = None,

@@ -36,16 +36,18 @@ _ANNOUNCE = "COMPOZY_ANNOUNCE_FD"
 _DETACH_SECONDS = 180.0
 _TAIL = 400  # characters of an answer that are kept to be shown
 
+# `-i key=value` and `--input-file`, of whichever command takes an input.
+Items = Annotated[list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)]
+InputFile = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]
+
 
 def run(
     path: Path = Path("."),
     /,
     *,
     workflow: str | None = None,
-    input: Annotated[
-        list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)
-    ] = None,
-    input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    input: Items = None,
+    input_file: InputFile = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
     mocks: Path | None = None,
     record: Path | None = None,

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from compozy_prefect.cli import DONE, FAILED
 from compozy_prefect.cli.app import SETTINGS
 from compozy_prefect.cli.output import note, print_diagnostics, print_json
-from compozy_prefect.cli.run import answers_of, input_of
+from compozy_prefect.cli.run import InputFile, Items, answers_of, input_of
 from compozy_prefect.diagnostics import printable
 
 
@@ -23,10 +23,8 @@ def call(
     /,
     *,
     workflow: str | None = None,
-    input: Annotated[
-        list[str] | None, Parameter(alias="-i", negative="", allow_leading_hyphen=True)
-    ] = None,
-    input_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    input: Items = None,
+    input_file: InputFile = None,
     offline: Annotated[bool, Parameter(negative="")] = False,
     mocks: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +15,7 @@ from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.js.call import call
 from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
+from tests.support.internet import out_of_bounds
 
 CASES = Path(__file__).parents[1] / "cases" / "javascript" / "escapes.yaml"
 ESCAPES = yaml.safe_load(CASES.read_text("utf-8"))
@@ -43,21 +42,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     (root / "other.txt").write_text(SECRET)
     (root / "link").symlink_to(secret)
     (root / "folder").symlink_to(outside)
-    reached: list[Any] = []
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def listen() -> None:
-        while True:
-            try:
-                connection, peer = server.accept()
-            except OSError:
-                return
-            reached.append(peer)
-            connection.close()
-
-    threading.Thread(target=listen, daemon=True).start()
-    yield Ground(root, secret, server.getsockname()[1], reached)
-    server.close()
+    with out_of_bounds() as (port, reached):
+        yield Ground(root, secret, port, reached)
     POOLS.close()
 
 

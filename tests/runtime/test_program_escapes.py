@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from compozy_prefect.errors import ToolFailed
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime.tools import cli, dispatch
 from compozy_prefect.runtime.tools.surroundings import Surroundings
+from tests.support.internet import out_of_bounds
 from tests.support.processes import nobody_left
 
 CASES = Path(__file__).parents[1] / "cases" / "programs" / "escapes.yaml"
@@ -83,21 +82,8 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("ESCAPE_VARIABLE", SECRET)
-    reached: list[Any] = []
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def listen() -> None:
-        while True:
-            try:
-                connection, peer = server.accept()
-            except OSError:
-                return
-            reached.append(peer)
-            connection.close()
-
-    threading.Thread(target=listen, daemon=True).start()
-    yield Ground(root, outside, server.getsockname()[1], reached)
-    server.close()
+    with out_of_bounds() as (port, reached):
+        yield Ground(root, outside, port, reached)
 
 
 def test_there_are_enough_of_them() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +14,7 @@ from compozy_prefect.errors import ToolFailed
 from compozy_prefect.expressions import render_text
 from compozy_prefect.runtime.tools.http import call
 from compozy_prefect.runtime.tools.surroundings import Surroundings
-from tests.support.internet import PUBLIC, Asked, Reply, Server, connect, serving
+from tests.support.internet import PUBLIC, Asked, Reply, Server, connect, out_of_bounds, serving
 
 CASES = Path(__file__).parents[1] / "cases" / "http" / "ssrf.yaml"
 ATTEMPTS: list[dict[str, Any]] = yaml.safe_load(CASES.read_text("utf-8"))
@@ -33,28 +30,8 @@ class Ground(NamedTuple):
 @pytest.fixture(scope="module")
 def ground() -> Iterator[Ground]:
     """A server that nobody may reach, and one in public."""
-    reached: list[Any] = []
-    guarded = [socket.create_server(("127.0.0.1", 0))]
-    port = guarded[0].getsockname()[1]
-    if socket.has_ipv6:
-        with suppress(OSError):  # IPv6 is off on this machine
-            guarded.append(socket.create_server(("::1", port), family=socket.AF_INET6))
-
-    def listen(server: socket.socket) -> None:
-        while True:
-            try:
-                connection, peer = server.accept()
-            except OSError:
-                return
-            reached.append(peer)
-            connection.close()
-
-    for server in guarded:
-        threading.Thread(target=listen, args=(server,), daemon=True).start()
-    with serving(lambda asked: (200, {}, b"")) as public:
+    with out_of_bounds() as (port, reached), serving(lambda asked: (200, {}, b"")) as public:
         yield Ground(port, reached, public)
-    for server in guarded:
-        server.close()
 
 
 def named(attempt: dict[str, Any]) -> str:

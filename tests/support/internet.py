@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -42,6 +42,34 @@ class Server:
     port: int
     asked: list[Asked] = field(default_factory=list)
     reply: Callable[[Asked], Reply] = lambda asked: (200, {}, b"")
+
+
+@contextmanager
+def out_of_bounds() -> Iterator[tuple[int, list[Any]]]:
+    """The port of a server on loopback that nobody may reach, and who has reached it."""
+    reached: list[Any] = []
+    servers = [socket.create_server(("127.0.0.1", 0))]
+    port = servers[0].getsockname()[1]
+    if socket.has_ipv6:
+        with suppress(OSError):  # IPv6 is off on this machine
+            servers.append(socket.create_server(("::1", port), family=socket.AF_INET6))
+
+    def listen(server: socket.socket) -> None:
+        while True:
+            try:
+                connection, peer = server.accept()
+            except OSError:
+                return
+            reached.append(peer)
+            connection.close()
+
+    for server in servers:
+        threading.Thread(target=listen, args=(server,), daemon=True).start()
+    try:
+        yield port, reached
+    finally:
+        for server in servers:
+            server.close()
 
 
 @contextmanager

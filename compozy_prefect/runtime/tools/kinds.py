@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.runtime.js import call as javascript
@@ -22,54 +23,26 @@ class Kind:
     networked: Callable[[Surroundings], bool]
 
 
-async def _http(
-    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
-) -> Json:
-    from compozy_prefect.runtime.tools import http
+def _in(module: str, networked: bool) -> Kind:
+    """The `call` of a module."""
 
-    return await http.call(tool, input, config, around)
+    async def call(
+        tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
+    ) -> Json:
+        loaded = import_module(f"compozy_prefect.runtime.{module}")
+        return cast(Json, await loaded.call(tool, input, config, around))
 
-
-async def _mcp(
-    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
-) -> Json:
-    from compozy_prefect.runtime.mcp import tools
-
-    return await tools.call(tool, input, config, around)
-
-
-async def _cli(
-    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
-) -> Json:
-    from compozy_prefect.runtime.tools import cli
-
-    return await cli.call(tool, input, config, around)
-
-
-async def _python(
-    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
-) -> Json:
-    from compozy_prefect.runtime.python.call import call
-
-    return await call(tool, input, config, around)
-
-
-async def _native(
-    tool: ToolPlan, input: dict[str, Any], config: dict[str, Any], around: Surroundings
-) -> Json:
-    from compozy_prefect.runtime.native.call import call
-
-    return await call(tool, input, config, around)
+    return Kind(call, lambda around: networked)
 
 
 _JAVASCRIPT = Kind(javascript.call, lambda around: javascript.needs_network(around.runtime))
 
 KINDS = {
-    "http": Kind(_http, lambda around: True),
-    "mcp": Kind(_mcp, lambda around: True),  # what a server does nobody here can tell
-    "cli": Kind(_cli, lambda around: False),  # what is offline has no network
-    "python": Kind(_python, lambda around: False),
-    "native": Kind(_native, lambda around: False),
-    "fetch": Kind(_native, lambda around: True),
+    "http": _in("tools.http", networked=True),
+    "mcp": _in("mcp.tools", networked=True),  # what a server does nobody here can tell
+    "cli": _in("tools.cli", networked=False),  # what is offline has no network
+    "python": _in("python.call", networked=False),
+    "native": _in("native.call", networked=False),
+    "fetch": _in("native.call", networked=True),
     **dict.fromkeys(javascript.TYPES, _JAVASCRIPT),
 }
