@@ -245,8 +245,10 @@ async def test_what_is_no_function_of_the_list(
          "    x.append(mmap.mmap(-1, 10_000_000))\n    x[-1].write(b'x' * 10_000_000)", "memory"),
         ("import os, time\ndef f():\n  for _ in range(4):\n    if os.fork() == 0:\n"
          "      x = b'x' * 60_000_000; time.sleep(9)\n  time.sleep(9)", "memory"),
-        ("import os\ndef f():\n  while True: os.fork()", "processes"),
-        ("import os\ndef f():\n  while True:\n    if os.fork() == 0: os.setsid()", "processes"),
+        ("import os, time\ndef f():\n  for _ in range(14): os.fork()\n"
+         "  time.sleep(9)", "processes"),
+        ("import os, time\ndef f():\n  for _ in range(14): os.fork() or os.setsid()\n"
+         "  time.sleep(9)", "processes"),
     ],
     ids=["in the heap", "in maps", "in children", "a storm", "a storm of sessions"],
 )  # fmt: skip
