@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from compozy_prefect.compiler.compile import compile_project
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
@@ -545,3 +546,37 @@ def test_tool_ids_and_step_ids_of_any_shape(prefect_server: Api) -> None:
     assert {id: state.output for id, state in result.tasks.items()} == {
         id: {"n": n} for n, id in enumerate(ids)
     }
+
+
+FAILS = """
+name: p
+tools: [{id: t, type: http, config: {base_url: "http://localhost:1"}}]
+tasks:
+  - {id: one, with: {n: 1}}
+  - {id: two, tool: t}
+"""
+
+
+def test_what_prefect_shows_of_a_failure_names_the_line(
+    prefect_server: Api, tmp_path: Path
+) -> None:
+    (tmp_path / "compozy.yaml").write_text(FAILS, "utf-8")
+    compiled = compile_project(tmp_path)
+    mocks = Mocks.from_mapping({"tools": {"t": {"error": "boom"}}})
+    services = Services.create(offline=True, mocks=mocks, env={})
+    result = run_sync(compiled.plan, compiled.only_workflow(), {}, services=services)
+    assert result.error is not None
+    assert result.error.message == "task `two` failed: boom", "the place has fields of its own"
+    assert (result.error.details["file"], result.error.details["line"]) == ("compozy.yaml", 6)
+    flow_run = prefect_server.flow_run(result.execution_id)
+    row = prefect_server.settled(result.execution_id, 2)["two"]
+    assert flow_run["state"]["message"].startswith("task `two` failed: boom (compozy.yaml:6:")
+    assert row["state"]["message"].startswith("boom (compozy.yaml:6:")
+    assert "boom (compozy.yaml:6:" in "\n".join(prefect_server.logs(result.execution_id))
+
+
+def test_a_place_is_not_said_twice() -> None:
+    place = {"file": "a.yaml", "line": 3, "column": 7}
+    assert Failure("no", "X", place).placed_message == "no (a.yaml:3:7)"
+    assert Failure("no (a.yaml:3)", "X", place).placed_message == "no (a.yaml:3)"
+    assert Failure("no", "X").placed_message == "no"
