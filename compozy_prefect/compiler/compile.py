@@ -94,7 +94,8 @@ class CompiledProject:
             return self.workflows[0]
         listed = ", ".join(self.workflows)
         if workflow_id is None:
-            raise UsageError(f"the project has {len(self.workflows)} workflows: {listed}")
+            count = len(self.workflows)
+            raise UsageError(f"the project has {count} workflows, so name one: {listed}")
         if workflow_id not in self.plan.workflows:
             hint = suggest(workflow_id, self.workflows, what="there are")
             raise UsageError(f"there is no workflow `{workflow_id}`; {hint}")
