@@ -1,10 +1,11 @@
 """Projects that nobody would write, and the compiler over them: diagnostics, and nothing else.
 
 The oracle: reading, checking and, without errors, planning a project raises nothing but UsageError,
-in less than SECONDS, beside the reading of code; and a template that is parsed and rendered raises nothing but TemplateError.
-Six ways to a case: bytes of a file; maps of the language's own words with values that do not belong
-there; files full of references to one another; templates in all places of a project that is
-otherwise valid; JavaScript of tools; and single templates and conditions over data.
+in less than SECONDS, beside the reading of code; and a template that is parsed and rendered raises
+nothing but TemplateError. Six ways to a case: bytes of a file; maps of the language's own words
+with values that do not belong there; files full of references to one another; templates in all
+places of a project that is otherwise valid; JavaScript of tools; and single templates and
+conditions over data.
 """
 
 from __future__ import annotations
