@@ -23,7 +23,6 @@ from compozy_prefect.compiler.plan import McpPlan, McpToolPlan
 from compozy_prefect.errors import RunError, ServerFailed, ToolFailed
 from compozy_prefect.runtime.mcp import sessions
 from compozy_prefect.runtime.mcp.connection import Connection
-from compozy_prefect.runtime.mcp.guard import GUARD
 from compozy_prefect.runtime.mcp.tools import listed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.mcp_servers.started import (
@@ -37,6 +36,8 @@ from tests.support.mcp_servers.started import (
     served,
     use,
 )
+from tests.support.prefect_server import until
+from tests.support.processes import mine, nobody_left
 
 AROUND = Surroundings()
 
@@ -178,7 +179,7 @@ async def test_as_many_sessions_as_are_allowed(tmp_path: Path, held: None) -> No
     sums = await asyncio.gather(*(use(at, "add", a=n, b=1) for n, at in enumerate(several)))
     assert sums == [1, 2, 3]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert len({line["pid"] for line in lines}) == 3
+    assert len({line["began"] for line in lines}) == 3
     open_ = [e.session for e in sessions.here()._entries.values() if e.session is not None]
     assert sum(one.is_open for one in open_) == 1
 
@@ -280,9 +281,8 @@ async def test_what_a_process_leaves_behind_is_ended(tmp_path: Path) -> None:
         at = reached(over_stdio(BAD, how), tmp_path)
         async with sessions.held():
             assert await use(at, "work") == "call 1"
-    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
-    assert len(pids) == 4
-    await _until(lambda: not any(_lives(pid) for pid in pids))
+            assert len(mine()) == 2
+        await nobody_left()
 
 
 def test_no_process_is_left_when_this_one_is_killed(tmp_path: Path) -> None:
@@ -301,14 +301,11 @@ def test_no_process_is_left_when_this_one_is_killed(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "call 1"
-    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
-    assert all(_lives(pid) for pid in pids)
+    assert len(mine()) == 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    end = time.monotonic() + 20
-    while any(_lives(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not [pid for pid in pids if _lives(pid)]
+    assert until(mine, lambda found: not found, seconds=20) == []
+    none_is_left(str(BAD))
 
 
 @pytest.mark.parametrize(
@@ -468,14 +465,7 @@ async def test_sessions_end_with_the_last_who_holds_them(tmp_path: Path) -> None
         assert session is not None
         assert session.is_open
     assert session.task.done()
-    assert not GUARD._groups
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    none_is_left(f"{GOOD}\0stdio")
 
 
 async def _until(holds: Any) -> None:

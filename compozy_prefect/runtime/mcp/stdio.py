@@ -2,25 +2,29 @@
 
 The SDK's own transport hands the environment of this process on, and keeps what comes without an
 end of line in memory as long as it comes. Here the environment is what the files declare, lines
-have a bound, and the process group ends with this process.
+have a bound, and a guard ends the process with all that it has started.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
 import time
-from asyncio.subprocess import PIPE, Process
+import weakref
+from asyncio import StreamReader
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
 from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.faults import Failed
-from compozy_prefect.runtime.mcp.guard import GUARD, kill
 from compozy_prefect.runtime.mcp.link import LARGEST, Link
+from compozy_prefect.runtime.processes import command, pipes
+from compozy_prefect.runtime.processes.guarded import ENDED_BY, Guarded, NotStarted, Program
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -29,20 +33,28 @@ MOST_NOISE = 1 << 20  # bytes of lines that are no messages: banners, prints tha
 _GRACE = 1.0  # seconds that a process gets to end when its stdin closes, and after SIGTERM
 _LOOK = 0.005
 
+# A child that is forked holds the pipes by which a guard sees the end of this process.
+_STARTED: weakref.WeakSet[Guarded] = weakref.WeakSet()
+
 
 @asynccontextmanager
 async def stdio(connection: Connection, link: Link) -> AsyncIterator[TransportStreams]:
-    """Starts the process, and ends it with its group. Raises Failed when there is none to start."""
+    """Starts the process, and ends it with all of its own. Raises Failed if it does not start."""
     from mcp.shared.message import SessionMessage
 
     process = await _start(connection)
+    stdin, stdout, stderr = process.streams
     into, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, out_of = anyio.create_memory_object_stream[SessionMessage](0)
     try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_read, process, into, link)
-            tasks.start_soon(_hear, process, link)
-            tasks.start_soon(_write, process, out_of)
+        async with (
+            _reading(stdout) as messages,
+            _reading(stderr) as words,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(_read, process, messages, into, link)
+            tasks.start_soon(_hear, words, link)
+            tasks.start_soon(_write, stdin, out_of)
             try:
                 yield read, write
             finally:
@@ -52,46 +64,46 @@ async def stdio(connection: Connection, link: Link) -> AsyncIterator[TransportSt
             try:
                 await _end(process)
             finally:
-                GUARD.end(process.pid)
-                _let_go(process)
                 for stream in (into, read, write, out_of):
                     stream.close()
 
 
-async def _start(connection: Connection) -> Process:
-    program = connection.command[0]
+async def _start(connection: Connection) -> Guarded:
+    name, variables = connection.command[0], dict(connection.variables)
+    path = name if os.sep in name else shutil.which(name, path=variables.get("PATH"))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *connection.command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            cwd=connection.root,
-            env=dict(connection.variables),
-            limit=LARGEST,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as fault:
-        why = getattr(fault, "strerror", None) or str(fault)
-        raise Failed("start", f"`{program}` does not start: {why.lower()}") from None
-    try:
-        GUARD.add(process.pid)
-    except OSError as fault:
-        kill(process.pid)
-        raise Failed("start", f"its process cannot be guarded: {fault.strerror}") from None
+        if path is None:
+            raise NotStarted("no such file or directory")
+        argv = (name, *connection.command[1:])
+        process = await command.started(Program(argv, str(connection.root), variables, path=path))
+    except (NotStarted, ValueError) as fault:
+        why = str(fault)
+        raise Failed("start", f"`{name}` does not start: {why[:1].lower()}{why[1:]}") from None
+    _STARTED.add(process)
     return process
 
 
-async def _read(process: Process, into: Any, link: Link) -> None:
+@asynccontextmanager
+async def _reading(stream: IO[bytes]) -> AsyncIterator[StreamReader]:
+    reader = StreamReader(limit=LARGEST)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), stream
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
+
+
+async def _read(process: Guarded, messages: StreamReader, into: Any, link: Link) -> None:
     from mcp.shared.message import SessionMessage
     from mcp_types import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
 
-    assert process.stdout is not None
     noise = unasked = 0
     try:
         while True:
             try:
-                line = await process.stdout.readuntil(b"\n")
+                line = await messages.readuntil(b"\n")
             except asyncio.IncompleteReadError:
                 return link.end(await _ended(process))
             except asyncio.LimitOverrunError:
@@ -118,55 +130,65 @@ async def _read(process: Process, into: Any, link: Link) -> None:
         await into.aclose()
 
 
-async def _hear(process: Process, link: Link) -> None:
-    assert process.stderr is not None
-    while chunk := await process.stderr.read(1 << 16):
+async def _hear(words: StreamReader, link: Link) -> None:
+    while chunk := await words.read(1 << 16):
         link.hear(chunk)
 
 
-async def _write(process: Process, out_of: Any) -> None:
-    assert process.stdin is not None
-    with suppress(OSError):  # it has ended, which is noticed where it speaks
-        async for message in out_of:
-            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-            process.stdin.write(text.encode() + b"\n")
-            await process.stdin.drain()
+async def _write(stdin: IO[bytes], out_of: Any) -> None:
+    fd, loop = stdin.fileno(), asyncio.get_running_loop()
+    os.set_blocking(fd, False)
+    async for message in out_of:
+        text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+        rest = pipes.write(fd, memoryview(text.encode() + b"\n"))
+        while rest:  # an end of the process is noticed where it speaks
+            ready = loop.create_future()
+            loop.add_writer(fd, ready.set_result, None)
+            try:
+                await ready
+            finally:
+                loop.remove_writer(fd)
+            rest = pipes.write(fd, rest)
 
 
-async def _ended(process: Process) -> Failed:
+async def _ended(process: Guarded) -> Failed:
     """Why a process has closed its output, as far as that is known soon."""
     await _wait(process, 0.5)
     code = process.returncode
+    if process.reason:
+        return Failed("exit", ENDED_BY[process.reason])
     if code is None:
         return Failed("exit", "it closed its stdout")
     how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
     return Failed("exit", f"it ended its process, {how}")
 
 
-async def _end(process: Process) -> None:
-    """As the protocol has it: stdin closes, SIGTERM, SIGKILL; and what else is in the group."""
-    assert process.stdin is not None
-    process.stdin.close()
+async def _end(process: Guarded) -> None:
+    """As the protocol has it: stdin closes, SIGTERM, SIGKILL; and all that it has started."""
+    with suppress(OSError):
+        process.streams[0].close()
     if not await _wait(process, _GRACE):
-        kill(process.pid, signal.SIGTERM)
-        await _wait(process, _GRACE)
-    kill(process.pid)
-    await _wait(process, _GRACE)
-
-
-def _let_go(process: Process) -> None:
-    """What has left the group may hold the pipes, and asyncio would wait for them."""
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
         with suppress(OSError):
-            transport.close()
+            os.kill(process.pid, signal.SIGTERM)
+        await _wait(process, _GRACE)
+    await asyncio.to_thread(process.close)
 
 
-async def _wait(process: Process, seconds: float) -> bool:
+async def _wait(process: Guarded, seconds: float) -> bool:
     """By looking: to wait for the process is to wait for its pipes, too."""
     end = time.monotonic() + seconds
-    while process.returncode is None:
+    while process.poll() is None:
         if time.monotonic() > end:
             return False
         await asyncio.sleep(_LOOK)
     return True
+
+
+def _leave_to_the_parent() -> None:
+    for process in _STARTED:
+        process.forget()
+    _STARTED.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -14,7 +14,14 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.language.permissions import VARIABLES
 from compozy_prefect.runtime.native.roots import DENIED, INVALID, MISSING, Fault, Roots
 from compozy_prefect.runtime.processes import command, landlock
-from compozy_prefect.runtime.processes.guarded import MEMORY, Fence, Limits, NotStarted, Program
+from compozy_prefect.runtime.processes.guarded import (
+    ENDED_BY,
+    MEMORY,
+    Fence,
+    Limits,
+    NotStarted,
+    Program,
+)
 from compozy_prefect.runtime.tools import programs
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
@@ -23,11 +30,6 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _STARTS = re.compile(r"(LD|DYLD|PYTHON|PERL|RUBY|NODE|JAVA|GIT|BASH|LESS|NPM)_?.*|.*(PATH|PAGER)")
 _STARTING = frozenset({"ENV", "IFS", "EDITOR", "VISUAL", "SHELL", "SHELLOPTS", "PS4", "BROWSER"})
 _NO_FILES = ("echo", "sleep", "pwd")
-_LIMITS = {
-    "memory": "it took more memory than its limit",
-    "cpu": "it took more processor time than its limit",
-    "processes": "it started more processes than it may",
-}
 
 
 async def execute(roots: Roots, given: dict[str, Any], around: Surroundings) -> Json:
@@ -63,8 +65,8 @@ async def execute(roots: Roots, given: dict[str, Any], around: Surroundings) -> 
         )
     except NotStarted as fault:
         raise Fault("Internal", f"`{argv[0]}` cannot be started: {fault}") from None
-    if ended.reason in _LIMITS:
-        raise Fault("Internal", _LIMITS[ended.reason])
+    if ended.reason in ENDED_BY:
+        raise Fault("Internal", ENDED_BY[ended.reason])
     return {
         "stdout": ended.stdout.decode("utf-8", "replace"),
         "stderr": ended.stderr.decode("utf-8", "replace"),

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from compozy_prefect.runtime.processes import pipes
 from compozy_prefect.runtime.processes.guarded import Guarded, Program, start
 
-_CHUNK = 1 << 18
 Reason = Literal["", "timeout", "output", "memory", "cpu", "processes"]
 
 
@@ -40,7 +40,7 @@ async def run(
     Nothing of it is left when this returns, also when it is cancelled. Raises NotStarted.
     """
     began = time.monotonic()
-    process = await _started(program)
+    process = await started(program)
     talk = _Talk(process, stdin, most_out, most_err)
     reason = ""
     try:
@@ -68,7 +68,8 @@ async def run(
     )
 
 
-async def _started(program: Program) -> Guarded:
+async def started(program: Program) -> Guarded:
+    """Starts it beside the event loop. Raises NotStarted."""
     starting = asyncio.ensure_future(asyncio.to_thread(start, program))
     try:
         return await asyncio.shield(starting)
@@ -127,12 +128,7 @@ class _Talk:
         self._over.cancel()
 
     def _write(self) -> None:
-        try:
-            self._rest = self._rest[os.write(self._in, self._rest) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._rest = self._rest[:0]  # it does not want it
+        self._rest = pipes.write(self._in, self._rest)
         if self._rest:
             self._loop.add_writer(self._in, self._write)
         else:
@@ -144,7 +140,7 @@ class _Talk:
             self._stdin.close()
 
     def _read_out(self) -> None:
-        chunk = _read(self._out)
+        chunk = pipes.read(self._out)
         if chunk is None:
             return
         room = self._most_out - len(self.stdout)
@@ -156,7 +152,7 @@ class _Talk:
             self._closed(self._out)
 
     def _read_err(self) -> None:
-        chunk = _read(self._err)
+        chunk = pipes.read(self._err)
         if chunk is None:
             return
         self.stderr += chunk
@@ -175,13 +171,3 @@ class _Talk:
     def _done(self) -> None:
         with suppress(asyncio.InvalidStateError):
             self._over.set_result(None)
-
-
-def _read(fd: int) -> bytes | None:
-    """None when there is nothing at the moment, nothing when the other side is closed."""
-    try:
-        return os.read(fd, _CHUNK)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""

@@ -23,6 +23,13 @@ from compozy_prefect.runtime.processes.watchdog import LIFE_SECONDS
 MEMORY = 2048 << 20  # bytes, where nothing else is said
 PROCESSES = 128  # at a time, of one program
 OPEN_FILES = 1024
+ENDED_BY = {
+    "memory": "it took more memory than its limit",
+    "cpu": "it took more processor time than its limit",
+    "processes": "it started more processes than it may",
+}
+"""Of the limit that ended a program, the words."""
+
 _ROOM = 64 << 20  # bytes that a process may reserve beyond what it may use
 _GUARD = Path(__file__).with_name("guard.py")
 

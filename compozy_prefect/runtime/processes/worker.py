@@ -20,14 +20,13 @@ from contextlib import suppress
 from typing import IO, Protocol
 
 from compozy_prefect.compiler.plan import Json
-from compozy_prefect.runtime.processes import watchdog
+from compozy_prefect.runtime.processes import pipes, watchdog
 
 MOST_OUTPUT = 10 << 20  # bytes of a call: its result, and all that it prints
 MOST_PRINTED = 1 << 20  # bytes of that which are kept
 _FULL = 0.75  # of the memory: a process that keeps that much makes no further call
 IDLE_SECONDS = 60.0  # after which a process ends
 _AFTERWARDS = 2.0  # seconds of processor time that may be taken after a call
-_CHUNK = 1 << 18
 
 
 class CallFailed(Exception):
@@ -245,12 +244,7 @@ class _Talk:
         self._done.cancel()
 
     def _write(self) -> None:
-        try:
-            self._rest = self._rest[os.write(self._in, self._rest) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._rest = self._rest[:0]  # it has ended, which is noticed where it speaks
+        self._rest = pipes.write(self._in, self._rest)  # an end is noticed where it speaks
         if self._rest:
             self._loop.add_writer(self._in, self._write)
         else:
@@ -294,14 +288,9 @@ class _Talk:
             self._loop.remove_reader(self._err)
 
     def _read(self, fd: int) -> bytes | None:
-        """None when there is nothing at the moment, nothing when the other side is closed."""
-        try:
-            chunk = os.read(fd, _CHUNK)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-        self._taken += len(chunk)
+        """As `pipes.read`, and counted."""
+        chunk = pipes.read(fd)
+        self._taken += len(chunk or b"")
         if self._taken > MOST_OUTPUT:
             size = MOST_OUTPUT >> 20
             self._end(CallFailed("output", f"its result and its output are over {size} MiB"))

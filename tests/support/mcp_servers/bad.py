@@ -80,9 +80,8 @@ def main() -> None:
         import signal
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen(["sleep", "600"])
-        with open("pids", "a") as file:
-            file.write(f"{os.getpid()}\n{child.pid}\n")
+        for own in (False, True):  # one of them in a session of its own
+            subprocess.Popen(["sleep", "98765"], start_new_session=own)
     calls = 0
     for line in sys.stdin:
         asked = json.loads(line)

@@ -10,19 +10,21 @@ import json
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import ImageContent, TextContent
 
 server = MCPServer("good")
+BEGAN = time.time_ns()  # a process may be the second of a namespace of its own
 
 
 def note(**what: Any) -> None:
     path = os.environ.get("EFFECTS")
     if path:
         with open(path, "a") as file:
-            file.write(json.dumps({"pid": os.getpid(), **what}) + "\n")
+            file.write(json.dumps({"began": BEGAN, **what}) + "\n")
 
 
 @server.tool(description="Adds two numbers.")
