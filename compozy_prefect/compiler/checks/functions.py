@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from compozy_prefect.compiler.checks.nouns import called, is_blank, nouns, place
+from compozy_prefect.compiler.checks.configs import config_of
+from compozy_prefect.compiler.checks.nouns import is_blank, nouns
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language import functions as words
@@ -19,7 +20,7 @@ from compozy_prefect.language.discovery import within
 from compozy_prefect.language.models.native import PythonTools
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest, suggest
-from compozy_prefect.language.nodes import Mapping, Node, Sequence
+from compozy_prefect.language.nodes import Node, Sequence
 from compozy_prefect.language.source import contents
 
 _LONGEST = 1 << 20  # bytes of a module that is read
@@ -37,20 +38,12 @@ def functions(project: Project) -> Iterator[Diagnostic]:
 
 
 def _tool(tool: Tool, allowed: list[str], root: Path) -> Iterator[Diagnostic]:
-    config = tool.node.get("config")
-    if config is not None and not isinstance(config, Mapping):
+    config = config_of(tool)
+    if config is None:
         return
-    if config is not None and any(key[:1] == "$" for key in config.entries):
-        return
-    node = config.get("function") if config is not None else None
+    node = config.entries.get("function")
     if node is None or is_blank(node):
-        near = nearest("function", config.entries) if config is not None else None
-        yield error(
-            "CZ324",
-            f"{called(tool, 'tool')} needs `config.function`",
-            config.key_span(near) if config is not None and near else place(tool, "type"),
-            f"`{near}` looks like it" if near else f"add `config: {{function: …}}`, {_EXAMPLE}",
-        )
+        yield config.lacks("function", f"add `config: {{function: …}}`, {_EXAMPLE}")
         return
     text = node.data()
     if not isinstance(text, str):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compozy_prefect.compiler.checks.nouns import called, is_blank, is_template, place
+from compozy_prefect.compiler.checks.configs import config_of
+from compozy_prefect.compiler.checks.nouns import is_blank, is_template
 from compozy_prefect.compiler.checks.servers import address, headers
 from compozy_prefect.compiler.http_settings import KEYS, RESERVED, VALUES, Settings
 from compozy_prefect.diagnostics import Diagnostic, error, warning
@@ -17,30 +18,20 @@ from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
 
 def http(tool: Tool) -> Iterator[Diagnostic]:
-    config = tool.node.get("config")
-    if config is not None and not isinstance(config, Mapping):
-        return  # reported, or a template of all of it
-    if config is not None and any(key[:1] == "$" for key in config.entries):
-        return
-    url = config.get("base_url") if config is not None else None
-    near = None
-    if config is None or is_blank(url):
-        near = nearest("base_url", config.entries) if config is not None else None
-        yield error(
-            "CZ324",
-            f"{called(tool, 'tool')} needs `config.base_url`",
-            config.key_span(near) if config is not None and near else place(tool, "type"),
-            f"`{near}` looks like it"
-            if near
-            else "add `config: {base_url: https://…}`, which its calls begin with",
-        )
-    elif isinstance(url, Scalar) and isinstance(url.value, str):
-        yield from address(url, url.value, "CZ324")
-    elif url is not None:
-        yield error("CZ324", f"`base_url` must be text, not a {url.kind}", url.span)
+    config = config_of(tool)
     if config is None:
         return
-    yield from headers(config.get("headers"), RESERVED, "CZ324")
+    url = config.entries.get("base_url")
+    near = None
+    if url is None or is_blank(url):
+        near = config.near("base_url")
+        way = "add `config: {base_url: https://…}`, which its calls begin with"
+        yield config.lacks("base_url", way)
+    elif isinstance(url, Scalar) and isinstance(url.value, str):
+        yield from address(url, url.value, "CZ324")
+    else:
+        yield error("CZ324", f"`base_url` must be text, not a {url.kind}", url.span)
+    yield from headers(config.entries.get("headers"), RESERVED, "CZ324")
     for key, node in config.entries.items():
         if key in VALUES:
             yield from _value(key, node)

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from compozy_prefect.compiler.checks.nouns import called, is_blank, is_given, nouns, place
+from compozy_prefect.compiler.checks.configs import Config, config_of
+from compozy_prefect.compiler.checks.nouns import is_blank, is_given, nouns
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.language import programs as words
@@ -41,37 +42,31 @@ def programs(project: Project) -> Iterator[Diagnostic]:
 
 
 def _tool(tool: Tool, allowed: list[str], root: Path) -> Iterator[Diagnostic]:
-    config = tool.node.get("config")
-    if config is not None and not isinstance(config, Mapping):
-        return  # reported, or a template of all of it
-    if config is not None and any(key[:1] == "$" for key in config.entries):
+    config = config_of(tool)
+    if config is None:
         return
-    command = config.get("command") if config is not None else None
+    command = config.entries.get("command")
     if is_blank(command):
-        yield _missing(tool, config)
+        yield _missing(config)
     elif isinstance(command, Sequence):
         yield from _command(command, allowed, root)
     elif command is not None:
         yield _no_list(command)
-    for name in config.entries if config is not None else ():
+    for name in config.entries:
         if name not in _FIELDS and not (is_blank(command) and nearest(name, _FIELDS)):
-            span = config.key_span(name) if config is not None else place(tool, "type")
             hint = suggest(name, _FIELDS, what="a program has")
-            yield warning("CZ330", f"`config` of a program has no `{name}`", span, hint)
-    if config is not None:
-        yield from _around(config, root)
+            message = f"`config` of a program has no `{name}`"
+            yield warning("CZ330", message, config.key_span(name), hint)
+    if config.node is not None:
+        yield from _around(config.node, root)
 
 
-def _missing(tool: Tool, config: Mapping | None) -> Diagnostic:
-    near = nearest("command", config.entries) if config is not None else None
-    span = config.key_span(near) if config is not None and near else place(tool, "type")
-    hint = "add `config: {command: [program, argument, …]}`"
-    if near:
-        hint = f"`{near}` looks like it"
-    elif is_given(tool, "execute"):
-        span = tool.node.key_span("execute")
-        hint = "`execute` is JavaScript; write `config: {command: [program, argument, …]}`"
-    return error("CZ324", f"{called(tool, 'tool')} needs `config.command`", span, hint)
+def _missing(config: Config) -> Diagnostic:
+    way = "`config: {command: [program, argument, …]}`"
+    if is_given(config.tool, "execute"):
+        at = config.tool.node.key_span("execute")
+        return config.lacks("command", f"`execute` is JavaScript; write {way}", at)
+    return config.lacks("command", f"add {way}")
 
 
 def _no_list(command: Node) -> Diagnostic:

@@ -14,6 +14,7 @@ from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.faults import Changed, Failed
 from compozy_prefect.runtime.mcp.results import result
 from compozy_prefect.runtime.mcp.session import Heard
+from compozy_prefect.runtime.tools.failures import placed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPE = "mcp"  # of a tool of a server
@@ -68,12 +69,9 @@ def _progress(around: Surroundings) -> Heard:
 def _told(fault: Failed, connection: Connection, around: Surroundings, tool: str = "") -> RunError:
     server = connection.server
     what = f"tool `{tool}` of MCP server `{server.id}`" if tool else f"MCP server `{server.id}`"
-    place, where = around.place, ""
-    details: dict[str, Any] = {"server": server.id, "kind": fault.kind}
+    where, place = placed(around)
+    details: dict[str, Any] = {"server": server.id, "kind": fault.kind, **place}
     details |= {"tool": tool} if tool else {}
-    if place is not None:
-        where = f" ({place[0]}:{place[1]})"
-        details |= {"file": place[0], "line": place[1], "column": place[2]}
     if isinstance(fault, Changed):
         details["difference"] = list(fault.lines)
         return ServerFailed(

@@ -22,18 +22,20 @@ def failed(
     retryable: bool = True,
 ) -> ToolFailed:
     """`kind` is kept in the details. `at` is a file and a line nearer to the fault."""
-    place = around.place
-    found: dict[str, Json] = {"tool": tool.id, "kind": kind, **(details or {})}
-    where = ""
-    if at is not None:
-        where = f" ({at[0]}:{at[1]})"
-        found |= {"file": at[0], "line": at[1]}
-    elif place is not None:
-        where = f" ({place[0]}:{place[1]})"
-        found |= {"file": place[0], "line": place[1], "column": place[2]}
+    where, place = placed(around, at)
     return ToolFailed(
         f"tool `{tool.id}`: {message}{where}",
         code=_CODES.get(kind),
-        details=found,
+        details={"tool": tool.id, "kind": kind, **(details or {}), **place},
         retryable=retryable,
     )
+
+
+def placed(around: Surroundings, at: tuple[str, int] | None = None) -> tuple[str, dict[str, Json]]:
+    """` (compozy.yaml:12)`, and the same as details; nothing where no place is known."""
+    if at is not None:
+        return f" ({at[0]}:{at[1]})", {"file": at[0], "line": at[1]}
+    if around.place is None:
+        return "", {}
+    file, line, column = around.place[:3]
+    return f" ({file}:{line})", {"file": file, "line": line, "column": column}

@@ -17,6 +17,7 @@ from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.tools import client, http_requests
 from compozy_prefect.runtime.tools.bodies import Unreadable, data_of
 from compozy_prefect.runtime.tools.client import Answer, Unreachable
+from compozy_prefect.runtime.tools.failures import placed
 from compozy_prefect.runtime.tools.origins import Reach, Refused, shown, spelled_out
 from compozy_prefect.runtime.tools.repeats import (
     IDEMPOTENT,
@@ -129,11 +130,6 @@ def _failed(
     if repeats is not None and repeats.number > 1:
         found["attempts"] = repeats.number
         message += f", {repeats.number} times"
-    where = ""
-    if around.place is not None:
-        file, line, column = around.place[:3]
-        where = f" ({file}:{line})"
-        found |= {"file": file, "line": line, "column": column}
-    return ToolFailed(
-        f"tool `{tool.id}`: {message}{where}", code=code, details=found, retryable=retryable
-    )
+    where, place = placed(around)
+    message = f"tool `{tool.id}`: {message}{where}"
+    return ToolFailed(message, code=code, details=found | place, retryable=retryable)
