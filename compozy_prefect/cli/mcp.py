@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -21,16 +19,13 @@ from compozy_prefect.language.names import suggest
 
 if TYPE_CHECKING:
     from compozy_prefect.compiler.compile import CheckedProject
-    from compozy_prefect.compiler.lock import Tools
-    from compozy_prefect.compiler.plan import Json, McpToolPlan
+    from compozy_prefect.compiler.plan import McpToolPlan
     from compozy_prefect.compiler.servers import Server
 
-_T = TypeVar("_T")
-_Path = Annotated[Path, Parameter()]
 _Flag = Annotated[bool, Parameter(negative="")]
 
 
-def list_(path: _Path = Path("."), /, *, json: _Flag = False) -> int:
+def list_(path: Path = Path("."), /, *, json: _Flag = False) -> int:
     """List the MCP servers of a project; none is started.
 
     Parameters
@@ -55,7 +50,7 @@ def list_(path: _Path = Path("."), /, *, json: _Flag = False) -> int:
     return DONE
 
 
-def tools(server: str, path: _Path = Path("."), /, *, json: _Flag = False) -> int:
+def tools(server: str, path: Path = Path("."), /, *, json: _Flag = False) -> int:
     """Start or reach an MCP server, and list its tools.
 
     Parameters
@@ -67,9 +62,11 @@ def tools(server: str, path: _Path = Path("."), /, *, json: _Flag = False) -> in
     json
         Print them as data, with their schemas.
     """
+    from compozy_prefect.runtime.mcp import trial
+
     checked, servers = _servers(path)
     one = _one(servers, server)
-    found = _talk(lambda: _listed(checked, one))
+    found = trial.tried(trial.listed(checked.project, one, _say))
     shown = [tool for tool in found if one.plan.has(tool.name)]
     if json:
         print_json([_data(tool) for tool in shown])
@@ -87,7 +84,7 @@ def tools(server: str, path: _Path = Path("."), /, *, json: _Flag = False) -> in
 def call(
     server: str,
     tool: str,
-    path: _Path = Path("."),
+    path: Path = Path("."),
     /,
     *,
     input: Items = None,
@@ -111,10 +108,12 @@ def call(
     json
         Print text in quotes, too, so that what is printed is JSON.
     """
+    from compozy_prefect.runtime.mcp import trial
+
     given = input_of(input or [], input_file)
     checked, servers = _servers(path)
     one = _one(servers, server)
-    result = _talk(lambda: _called(checked, one, tool, given))
+    result = trial.tried(trial.called(checked.project, one, tool, given, _say))
     if isinstance(result, str) and not json:
         print(printable(result))
     else:
@@ -122,7 +121,7 @@ def call(
     return DONE
 
 
-def lock(path: _Path = Path("."), /, *, check: _Flag = False, json: _Flag = False) -> int:
+def lock(path: Path = Path("."), /, *, check: _Flag = False, json: _Flag = False) -> int:
     """Ask the MCP servers of a project for their tools, and write compozy.lock.
 
     Parameters
@@ -134,17 +133,13 @@ def lock(path: _Path = Path("."), /, *, check: _Flag = False, json: _Flag = Fals
     json
         Print the differences as data.
     """
-    from compozy_prefect.compiler.lock import NAME, difference, dumps
+    from compozy_prefect.compiler.lock import NAME, dumps
+    from compozy_prefect.runtime.mcp import trial
 
     checked, servers = _servers(path, locking=True)
-    found = _talk(lambda: _all(checked, servers.values()))
+    found = trial.tried(trial.offered(checked.project, servers.values(), _say))
     before = checked.project.lock.lock
-    differs = {
-        key: difference(before.servers.get(key, ()), found.get(key, ()))
-        for key in sorted({*found, *before.servers})
-    }
-    changed = {key: one for key, one in differs.items() if one.lines}
-    unlocked = [key for key in found if key not in before.servers]
+    changed = before.differences(found)
     if json:
         print_json(
             {
@@ -155,7 +150,7 @@ def lock(path: _Path = Path("."), /, *, check: _Flag = False, json: _Flag = Fals
     for key, one in changed.items():
         print("\n".join([key, *(f"  {line}" for line in one.lines)]), file=sys.stderr)
     if check:
-        good = not changed and not unlocked and before.exists == bool(servers)
+        good = before.holds(found)
         note(f"{NAME} is as the servers are" if good else f"{NAME} is not as the servers are")
         return DONE if good else FAILED
     target = checked.project.loaded.root / NAME
@@ -186,67 +181,6 @@ def _one(servers: Mapping[str, Server], name: str) -> Server:
         hint = suggest(name, servers, what="there are") or "it has none at all"
         raise UsageError(f"the project has no MCP server `{name}`; {hint}")
     return servers[name]
-
-
-def _talk(work: Callable[[], Awaitable[_T]]) -> _T:
-    from compozy_prefect.runtime.mcp import sessions
-
-    async def held() -> _T:
-        async with sessions.held():
-            return await work()
-
-    return asyncio.run(held())
-
-
-async def _listed(checked: CheckedProject, server: Server) -> Tools:
-    from compozy_prefect.runtime.mcp import tools
-
-    return await tools.listed(*_reached(checked, server, locked=False))
-
-
-async def _all(checked: CheckedProject, servers: Iterable[Server]) -> dict[str, Tools]:
-    found: dict[str, Tools] = {}
-    for server in servers:
-        listed = await _listed(checked, server)
-        found[server.key] = tuple(tool for tool in listed if server.plan.has(tool.name))
-    return found
-
-
-async def _called(checked: CheckedProject, server: Server, name: str, given: Any) -> Json:
-    from compozy_prefect.compiler.plan import ToolPlan
-    from compozy_prefect.runtime.mcp import tools
-    from compozy_prefect.runtime.tools import dispatch
-
-    connection, around = _reached(checked, server, locked=True)
-    found = {tool.name: tool for tool in await tools.listed(connection, around)}
-    if name not in found or not server.plan.has(name):
-        known = [tool for tool in found if server.plan.has(tool)]
-        hint = suggest(name, known, what="its tools are") or "it has none"
-        raise UsageError(f"the MCP server `{server.key}` has no tool `{name}`; {hint}")
-    plan = ToolPlan(name, type="mcp", input_schema=found[name].input_schema)
-    config = {"connection": connection, "name": name}
-    return await dispatch.call(plan, given, around, config=lambda: config)
-
-
-def _reached(checked: CheckedProject, server: Server, *, locked: bool) -> Any:
-    """The connection of a server and what a call is made in; templates read `.env` only."""
-    from dataclasses import replace
-
-    from compozy_prefect.expressions import Environment
-    from compozy_prefect.runtime import templates
-    from compozy_prefect.runtime.mcp.connection import connection
-    from compozy_prefect.runtime.tools.surroundings import Surroundings
-
-    loaded, span = checked.project.loaded, server.span
-    env = {**os.environ, **loaded.env}
-    place = (span.file, span.line, span.column, span.end_line, span.end_column)
-
-    def render(text: str, where: tuple[str | int, ...]) -> str:
-        return templates.render_text(text, {"env": env}, Environment(env=env), "/", {"/": place})
-
-    plan = server.plan if locked else replace(server.plan, is_locked=False, tools=())
-    made = connection(plan, render, env, {}, loaded.root.absolute())
-    return made, Surroundings(root=loaded.root, outside=env, place=place, printed=_say)
 
 
 def _say(text: str) -> None:

@@ -48,6 +48,17 @@ class Lock:
         key = self.key(workflow, server.id)
         return replace(server, is_locked=True, tools=self.servers[key]) if key else server
 
+    def differences(self, found: Mapping[str, Tools]) -> dict[str, Difference]:
+        """How what the servers have differs, by their keys; without those that are alike."""
+        keys = sorted({*found, *self.servers})
+        each = {k: difference(self.servers.get(k, ()), found.get(k, ())) for k in keys}
+        return {key: one for key, one in each.items() if one.lines}
+
+    def holds(self, found: Mapping[str, Tools]) -> bool:
+        """Whether it is what would be written."""
+        is_needed = self.exists == bool(found)
+        return is_needed and self.servers.keys() >= found.keys() and not self.differences(found)
+
     def span(self, key: str = "") -> Span:
         line = self.lines.get(key, 1)
         return Span(NAME, line, 1, line, 1)

@@ -208,11 +208,10 @@ class Session:
         """A call has timed out: a server that does not answer at all is given up."""
         if not self._suspected:
             self._suspected = True
-            task = asyncio.get_running_loop().create_task(
+            # Kept, since the loop alone would let go of it.
+            self._probing = asyncio.get_running_loop().create_task(
                 self._probe(), context=contextvars.Context()
             )
-            task.add_done_callback(lambda _: None)
-            self._probing = task
 
     async def _probe(self) -> None:
         assert self._client is not None
