@@ -29,6 +29,7 @@ from compozy_prefect.runtime.llm.client import Candidate, ToolOffer
 from compozy_prefect.runtime.llm.media import fetches
 from compozy_prefect.runtime.memory.transcripts import transcripts
 from compozy_prefect.runtime.outcome import plain
+from compozy_prefect.runtime.redaction import variables
 from compozy_prefect.runtime.scope import Opened, Scope, valid
 from compozy_prefect.runtime.tools import dispatch
 
@@ -182,10 +183,11 @@ class _Rendering:
                 )
 
     def model(self, model: ModelPlan, at: str) -> ModelPlan:
-        """The model without templates, and without its key."""
+        """The model without templates; of its key there is the variable that holds it."""
+        variable = next(variables(model.api_key), None)
         return replace(
             model,
-            api_key="",
+            api_key=f"{{{{ .env.{variable} }}}}" if variable else "",
             api_url=self.text(model.api_url, at + "/api_url"),
             organization=self.text(model.organization, at + "/organization"),
             fallbacks=(),

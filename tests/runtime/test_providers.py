@@ -302,7 +302,8 @@ async def test_where_the_others_are_asked(model_server, provider, path):
     ],
 )
 def test_the_variable_of_a_provider(provider, variable):
-    assert required_variable(provider) == variable
+    assert required_variable(ModelPlan(provider, "m")) == variable
+    assert required_variable(ModelPlan(provider, "m", api_key="{{ .env.MINE }}")) == "MINE"
 
 
 def test_where_a_key_comes_from():

@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 from compozy_prefect.compiler.plan import ModelPlan
 from compozy_prefect.errors import MissingKey
+from compozy_prefect.runtime.redaction import variables
 
 KEYLESS = frozenset(("ollama", "custom", "mock"))
 _VARIABLES: Mapping[str, tuple[str, ...]] = {"google": ("GOOGLE_API_KEY", "GEMINI_API_KEY")}
 
 
-def required_variable(provider: str) -> str | None:
-    """The variable that has to hold the provider's key, None when it needs none."""
-    return None if provider in KEYLESS else _variables(provider)[0]
+def required_variable(model: ModelPlan) -> str | None:
+    """The variable that has to hold the key: that of `api_key`, or else of the provider.
+
+    None when it needs none, or `api_key` reads none.
+    """
+    if model.api_key:
+        return next(variables(model.api_key), None)
+    return None if model.provider in KEYLESS else _variables(model.provider)[0]
 
 
 def resolve_key(
@@ -39,7 +45,7 @@ def resolve_key(
 
 def missing_key(model: ModelPlan) -> MissingKey:
     """The error that says which variable is not set, and how to do without."""
-    variable = _variables(model.provider)[0]
+    variable = required_variable(model) or _variables(model.provider)[0]
     return MissingKey(
         f"{variable} is not set, and model {model.provider}/{model.model} needs it: set it in the "
         "environment or in .env, or run without a provider by --offline or --mocks FILE",

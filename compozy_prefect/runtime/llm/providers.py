@@ -266,7 +266,7 @@ def _failed(request: ModelRequest, fault: Fault, attempts: int) -> ModelFailed:
     if fault.usage is not None:
         details["usage"] = fault.usage.kept()
     return ModelFailed(
-        f"{message}. {fault.advice(model.provider, required_variable(model.provider))}",
+        f"{message}. {fault.advice(model.provider, required_variable(model))}",
         code="INVALID_LLM_RESPONSE" if fault.reason == "INVALID_RESPONSE" else None,
         details=details,
         retryable=fault.retryable or fault.reason == "INVALID_RESPONSE",
