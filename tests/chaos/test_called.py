@@ -18,7 +18,7 @@ def test_no_effect_is_repeated(chaos: Chaos, place: str) -> None:
 
 
 def test_cancelling_ends_what_was_called(chaos: Chaos) -> None:
-    chaos.effects.clear()
+    chaos.begin()
     chaos.effects.hold("c2")
     begun = chaos.run("calls")
     try:

@@ -35,7 +35,7 @@ def _chosen(places: dict[str, str], few: tuple[str, ...]) -> list[tuple[str, str
 @pytest.mark.parametrize(("place", "name"), _chosen(ERRORS, FEW))
 def test_an_error(chaos: Chaos, place: str, name: str) -> None:
     calm = chaos.undisturbed(name)
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run(name, f"{place}=error")
     assert chaos.ended(begun) == 1, begun.command.err()
     result, said = begun.command.json, begun.command.err()
@@ -59,7 +59,7 @@ def test_an_error(chaos: Chaos, place: str, name: str) -> None:
 @pytest.mark.parametrize(("place", "name"), _chosen(DELAYS, ("journal.writing#2",)))
 def test_a_delay(chaos: Chaos, place: str, name: str) -> None:
     calm = chaos.undisturbed(name)
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run(name, f"{place}=delay:0.7")
     assert chaos.ended(begun) == 0, begun.command.err()
     chaos.gives(calm, begun)
@@ -68,7 +68,7 @@ def test_a_delay(chaos: Chaos, place: str, name: str) -> None:
 
 
 def test_a_child_that_fails(chaos: Chaos) -> None:
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("child")
     assert chaos.ended(begun) == 1, begun.command.err()
     error = begun.command.json["error"]

@@ -55,7 +55,7 @@ def test_killed_in_a_talk(chaos: Chaos, visit: int) -> None:
     with ModelServer() as models:
         models.answers_by(turn)
         folder, env = folder_of(chaos, models), {"A_KEY": "sk-canary-0123456789"}
-        chaos.effects.clear()
+        chaos.begin()
         calm = chaos.zygote.start("run", ".", "--json", cwd=folder, env=env)
         assert calm.wait(90) == 0, calm.err()
         expected, effects = calm.json, Counter(chaos.effects.log)
@@ -63,7 +63,7 @@ def test_killed_in_a_talk(chaos: Chaos, visit: int) -> None:
         assert expected["usage"]["prompt_tokens"] == 30
 
         models.answers_by(turn)
-        chaos.effects.clear()
+        chaos.begin()
         fault = {**env, "COMPOZY_FAULT": f"talk.called#{visit}=crash"}
         one = chaos.zygote.start("run", ".", "--json", cwd=folder, env=fault)
         assert one.wait(90) == -9
@@ -95,7 +95,7 @@ def test_killed_in_a_later_attempt(chaos: Chaos) -> None:
         file = folder / "compozy.yaml"
         text = file.read_text("utf-8").replace("with: {what: it}", "with: {what: it}, retries: 1")
         file.write_text(text.replace('A_KEY }}"}]', 'A_KEY }}", retry_attempts: 0}]'), "utf-8")
-        chaos.effects.clear()
+        chaos.begin()
         calm = chaos.zygote.start("run", ".", "--json", cwd=folder, env=env)
         assert calm.wait(90) == 0, calm.err()
         assert (calm.json["usage"]["prompt_tokens"], len(asked)) == (40, 5)

@@ -101,7 +101,7 @@ def closed(chaos: Chaos, calm: Calm, id: str) -> None:
 def test_killed_and_started_again(apart: Chaos, standing: Standing, number: int) -> None:
     print(f"SEED={SEED} number {number}")
     calm = apart.undisturbed("slow")
-    apart.effects.clear()
+    apart.begin()
     begun = [apart.run("slow") for _ in range(AT_ONCE)]
     apart.effects.until(*["p1"] * AT_ONCE)
     time.sleep(random.Random(SEED + number).uniform(0, calm.seconds))
@@ -117,7 +117,7 @@ def test_killed_and_started_again(apart: Chaos, standing: Standing, number: int)
 
 def test_killed_when_the_last_step_has_ended(apart: Chaos, standing: Standing) -> None:
     calm = apart.undisturbed("slow")
-    apart.effects.clear()
+    apart.begin()
     begun = apart.run("slow", "run.ended=delay:8")
     apart.effects.until("p2")
     # The row was told, and the server writes what it has heard once a second.
@@ -134,7 +134,7 @@ def test_killed_when_the_last_step_has_ended(apart: Chaos, standing: Standing) -
 @pytest.mark.skipif(not SLOW, reason="SLOW=1 waits for it")
 def test_gone_for_ten_seconds(apart: Chaos, standing: Standing) -> None:
     calm = apart.undisturbed("slow")
-    apart.effects.clear()
+    apart.begin()
     begun = apart.run("slow")
     apart.effects.until("p1")
     standing.kill()

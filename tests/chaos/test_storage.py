@@ -59,7 +59,7 @@ def on(chaos: Chaos, begun: Begun, env: dict[str, str]) -> Any:
 
 def test_a_store_that_is_full(chaos: Chaos, store: Path) -> None:
     env = {"PREFECT_LOCAL_STORAGE_PATH": str(store)}
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("small", env=env, input={"each": 100_000})  # a megabyte
     failed(chaos, begun, "the result cannot be kept")
     assert chaos.effects.log == ["one"]
@@ -71,7 +71,7 @@ def test_a_store_that_is_full(chaos: Chaos, store: Path) -> None:
 
 def test_a_store_that_is_read_only(chaos: Chaos, store: Path) -> None:
     env = {"PREFECT_LOCAL_STORAGE_PATH": str(store)}
-    chaos.effects.clear()
+    chaos.begin()
     remount(store, "ro")
     begun = chaos.run("small", env=env)
     result = failed(chaos, begun, "the result cannot be kept")
@@ -87,7 +87,7 @@ def test_a_store_that_is_no_folder(chaos: Chaos, tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_text("")
     env = {"PREFECT_LOCAL_STORAGE_PATH": str(place)}
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("small", env=env)
     failed(chaos, begun, "the result cannot be kept")
     place.unlink()
@@ -95,7 +95,7 @@ def test_a_store_that_is_no_folder(chaos: Chaos, tmp_path: Path) -> None:
 
 
 def test_an_output_of_twenty_megabytes(chaos: Chaos) -> None:
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("small", "fan.ended=crash", input={"count": 20, "each": 100_000})
     code = chaos.ended(begun)
     assert code == -9, begun.command.err()
@@ -106,7 +106,7 @@ def test_an_output_of_twenty_megabytes(chaos: Chaos) -> None:
 
 def test_a_group_that_is_half_written(chaos: Chaos) -> None:
     calm = chaos.undisturbed("collection")
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("collection", "journal.written#3=crash")
     assert chaos.ended(begun) == -9
     id = begun.id(chaos)
@@ -125,7 +125,7 @@ def test_a_group_that_is_half_written(chaos: Chaos) -> None:
     ids=["too many", "one text"],
 )
 def test_items_that_are_no_list(chaos: Chaos, items: str, said: str) -> None:
-    chaos.effects.clear()
+    chaos.begin()
     begun = chaos.run("items", input={"items": items})
     if not said:  # one thing is a list of one (language.md §3.4)
         assert chaos.ended(begun) == 0, begun.command.err()

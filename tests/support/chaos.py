@@ -88,6 +88,11 @@ class Chaos:
 
     # --- commands -------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """A new log of effects, to which no command of a case that failed adds any more."""
+        self.zygote.end()
+        self.effects.clear()
+
     def run(
         self,
         name: str,
@@ -144,7 +149,7 @@ class Chaos:
         return self.known[name]
 
     def _undisturbed(self, name: str) -> Calm:
-        self.effects.clear()
+        self.begin()
         visits = self.folder / f"{name}.visits"
         started = time.monotonic()
         begun = self.run(name, visits=visits)
@@ -176,7 +181,7 @@ class Chaos:
         `again` is a fault of the first resumption, `disturb` does to a running process what else
         is to happen. Raises AssertionError when a promise is broken.
         """
-        self.effects.clear()
+        self.begin()
         begun = self.run(calm.name, fault)
         if disturb is not None:
             disturb(begun)
@@ -222,6 +227,8 @@ class Chaos:
     def did(self, calm: Calm, id: str, before: Counter[str], kept: Counter[str]) -> None:
         """… and that it did what such a run does."""
         after = Counter(self.effects.log)
+        more = {s: keys for s, keys in self.effects.keys.items() if len(keys) > calm.keys.get(s, 0)}
+        assert not more, f"{id}: more idempotency keys than steps: {more}"
         repeated = {
             step: (before[step], count, kept[step])
             for step, count in after.items()
@@ -230,8 +237,6 @@ class Chaos:
         assert not repeated, f"{id}: effects (before, after, kept): {repeated}"
         missing = set(calm.effects) - set(after)
         assert not missing, f"{id}: no effect of {missing}"
-        more = {s: keys for s, keys in self.effects.keys.items() if len(keys) > calm.keys.get(s, 0)}
-        assert not more, f"{id}: more idempotency keys than steps: {more}"
         self.settled(id, lambda rows: _are_those(calm, rows))
 
     def settled(self, id: str, fits: Callable[[Counter[str]], bool]) -> Counter[str]:

@@ -28,7 +28,8 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=30)
+        # It waits a minute for SQLite itself, where a machine has too much to do.
+        self._client = httpx.Client(base_url=url, timeout=150)
 
     def get(self, path: str) -> Any:
         return self._client.get(path).raise_for_status().json()

@@ -73,6 +73,10 @@ class Zygote:
         }
         return Command(self, self.ask(request), out, err)
 
+    def end(self) -> None:
+        """Kills all commands that are running still, as those of a test that failed."""
+        self.ask({"end": True})
+
     def ask(self, request: Any) -> int | None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -153,14 +157,22 @@ def _main() -> None:
             pid, status = os.waitpid(request["wait"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
             running.discard(pid)
+        elif "end" in request:
+            answer = _end(running)
         else:
             answer = os.fork()
             if answer == 0:
                 _command(request)
             running.add(answer)
         print(json.dumps(answer), flush=True)
-    for pid in running:  # of a test that failed, or was ended itself
+    _end(running)
+
+
+def _end(running: set[int]) -> None:
+    for pid in running:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    running.clear()
 
 
 def _command(request: Any) -> None:
