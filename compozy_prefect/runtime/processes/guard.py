@@ -182,7 +182,7 @@ def watch(pid: int, asked: int, parent: int, spec: dict[str, Any]) -> tuple[int,
     while True:
         is_over = any(fd == asked for fd, _ in seen.poll(tick * 1000))
         done, status = os.waitpid(pid, os.WNOHANG)
-        if done:  # maybe since the kernel let it start no more processes: the others are there still
+        if done:  # maybe since the kernel let it start no more: then the others are there still
             is_storm = taken(spec["processes"])[0] > spec["processes"]
             return os.waitstatus_to_exitcode(status), "processes" if is_storm else ""
         if is_over or os.getppid() != parent:
