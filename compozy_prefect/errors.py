@@ -105,9 +105,11 @@ class RunError(CompozyError):
         code: str | None = None,
         details: Mapping[str, Any] | None = None,
         retryable: bool | None = None,
+        is_known: bool = True,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.is_known = is_known
         self.details: dict[str, Any] = dict(details or {})
         if code is not None:
             self.code = code

@@ -40,6 +40,8 @@ POINTS = {
     "signal.kept": "a signal is kept; the wait has not looked at it",
     "signal.sent": "a signal has been sent; that is not kept",
     "memory.changed": "a conversation has been read or changed; that is not kept",
+    "effect.begun": "that a call of `effect: write` begins is kept; it has not been made",
+    "effect.made": "a call of `effect: write` has been made; nothing of it is kept",
     "http.sent": "an HTTP request has been answered; the answer has not been read",
 }
 

@@ -269,6 +269,9 @@ class Progress:
         tail = words if len(words) <= width else f"…{words[1 - width :]}"
         print(f"\x1b[2K  … {step.id}  {tail}", end="\r", file=sys.stderr, flush=True)
 
+    def run_waits(self, signal: str, why: str) -> None:
+        note(f"waits for the signal `{signal}`" + (f": {why}" if why else ""))
+
     def step_finished(
         self, step: StepPlan, status: str, seconds: float, error: Failure | None
     ) -> None:

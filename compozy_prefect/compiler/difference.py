@@ -108,6 +108,7 @@ _CALLED = {
     "condition": "the condition",
     "cron": "the time",
     "description": "the description",
+    "effect": "the effect",
     "execute": "the code",
     "fan.max_workers": "how many run at a time",
     "fan.strategy": "the strategy",

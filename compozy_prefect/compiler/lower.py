@@ -441,6 +441,7 @@ class _Workflow:
             input_schema=self._schema(tool.input),
             output_schema=self._schema(tool.output),
             timeout=given_or(tool.timeout, self._config["runtime.tool_execution_timeout"]),
+            effect=tool.effect or "",
         )
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]

@@ -281,7 +281,8 @@ class ToolPlan:
     """A tool (language.md §6.1).
 
     `type` is `http`, `javascript`, `cli`, `python`, `runtime` (an export of the entrypoint),
-    `native` (built in, for files and programs) or `builtin`.
+    `native` (built in, for files and programs) or `builtin`. `effect` is `read`, `write`,
+    `idempotent`, or empty where the file does not say.
     """
 
     id: str
@@ -294,6 +295,7 @@ class ToolPlan:
     input_schema: Json = None
     output_schema: Json = None
     timeout: float = 60.0
+    effect: str = ""
 
 
 @dataclass(frozen=True)

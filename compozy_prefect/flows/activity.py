@@ -27,6 +27,17 @@ class Activity:
             self._busy -= 1
             self.touch()
 
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """What is at work waits for a person meanwhile, and loses nothing if the process ends."""
+        self._busy -= 1
+        self.touch()
+        try:
+            yield
+        finally:
+            self._busy += 1
+            self.touch()
+
     def touch(self) -> None:
         """Something went on: a wait began, or a signal came."""
         self._changed = time.monotonic()

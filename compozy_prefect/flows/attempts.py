@@ -10,6 +10,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 from compozy_prefect.compiler.plan import Json, RetryPlan, StepPlan
@@ -33,6 +35,7 @@ from compozy_prefect.runtime.outcome import (
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.templates import nearest_place
+from compozy_prefect.runtime.tools.effects import IN_DOUBT, Decision, Doubt, Effects, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ def pause_before(error: RunError | engine.StepTimeout, pause: float, retry: Retr
     return max(pause, min(wanted, retry.maximum)) if isinstance(wanted, float) else pause
 
 
+class Ask(Protocol):
+    """Asks a person about a call of a step; see `flows.doubts`."""
+
+    async def __call__(self, instance: Instance, doubt: Doubt, log: engine.Log) -> Decision: ...
+
+
 class Attempts:
     """The attempts of one instance; `once` makes one, and gives what is kept of it.
 
@@ -93,10 +102,12 @@ class Attempts:
         redactor: Redactor,
         journal: Journal,
         watch: Callable[[engine.Log], Watch],
+        ask: Ask | None = None,
     ) -> None:
         self.input: Json = None
+        self.effects: Effects | None = None
         self._usage: Usage | None = None
-        self._journal, self._watch = journal, watch
+        self._journal, self._watch, self._ask = journal, watch, ask
         self.number = 1
         self.started = time.monotonic()
         self._instance = instance
@@ -112,8 +123,12 @@ class Attempts:
         where = self._instance.where
         self._recall_usage(number)
         calls = KeptCalls(self._journal, where, redactor, number)
-        attempt = Attempt(self._scope, step, self._given, where, calls, self._watch(log))
         clock = asyncio.timeout(step.timeout or None)
+        scope = self._scope
+        if self._ask is not None:
+            scope = replace(scope, decide=partial(self._decide, self._ask, clock, log))
+        attempt = Attempt(scope, step, self._given, where, calls, self._watch(log))
+        self.effects = attempt.effects
         try:
             async with clock:
                 performed = await attempt.run()
@@ -132,6 +147,24 @@ class Attempts:
         finally:
             self.input = redactor.json(attempt.input)
             self._usage = _sum(self._usage, attempt.usage)
+
+    async def _decide(
+        self, ask: Ask, clock: asyncio.Timeout, log: engine.Log, doubt: Doubt
+    ) -> Decision:
+        """What a person says; the time of the step stands still meanwhile."""
+        loop, ends = asyncio.get_running_loop(), clock.when()
+        left = None if ends is None else ends - loop.time()
+        clock.reschedule(None)
+        try:
+            return await ask(self._instance, doubt, log)
+        finally:
+            clock.reschedule(None if left is None else loop.time() + left)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt would do again what must not be done twice."""
+        effects = self.effects
+        return effects is not None and bool(effects.unknown or effects.made)
 
     def _recall_usage(self, number: int) -> None:
         """What attempts before this one have taken is kept, and counted by whoever goes on."""
@@ -162,9 +195,24 @@ class Attempts:
     def failed(self, fault: Exception) -> TaskState:
         status = TIMED_OUT if isinstance(fault, engine.StepTimeout) else FAILED
         failure = Failure.of(fault)
+        failure = self._told(failure)
         failure = replace(failure, message=self._redactor.text(failure.message))
         error = placed(self._scope, self._instance.step, failure)
         return replace(self._state(status), input=self.input, error=error, usage=self._usage)
+
+    def _told(self, failure: Failure) -> Failure:
+        """The failure with what is to be known of the effects that the attempt may have had."""
+        effects = self.effects
+        if effects is None or not (effects.unknown or effects.made):
+            return failure
+        message, details = failure.message, failure.details
+        if effects.unknown:
+            details = {**details, "in_doubt": [*effects.unknown]}
+        if effects.unknown and failure.code != IN_DOUBT:
+            message += f"; {unknown(next(iter(effects.unknown)))}"
+        elif effects.made and self.number < self._instance.step.retry.attempts:
+            message += f"; it is not tried again, since `{next(iter(effects.made))}` was called"
+        return replace(failure, message=message, details=details)
 
     def _state(self, status: str) -> TaskState:
         one = self._instance

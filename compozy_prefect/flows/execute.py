@@ -39,6 +39,7 @@ from compozy_prefect.flows.batches import collected
 from compozy_prefect.flows.branch import Branches
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.cluster import Cluster
+from compozy_prefect.flows.doubts import Doubts
 from compozy_prefect.flows.engine import stop_retrying
 from compozy_prefect.flows.events import keep_events
 from compozy_prefect.flows.journal import Journal
@@ -314,6 +315,9 @@ class _Execution:
         if self.worker is not None:
             self.worker.keeps(journal)
         await collected(self.client, journal)
+        signals = Signals(
+            self.client, self.flow_run.id, journal, self.activity, self.worker, watched
+        )
 
         def runner(flow_run: UUID) -> StepRunner:
             return StepRunner(
@@ -326,6 +330,7 @@ class _Execution:
                 self.activity,
                 watched,
                 self.ledger,
+                Doubts(signals, redactor),
             )
 
         run = Run(
@@ -334,7 +339,7 @@ class _Execution:
             redactor=redactor,
             log=log,
             branch=Branches(self.workflow.id, runner, cancellation, self.client, journal),
-            wait=Signals(self.client, self.flow_run.id, journal, self.activity, self.worker),
+            wait=signals,
             send=Sender(self.plan, self.flow_run.id, self.session.start, journal),
             gates=(*self.session.gates, self.gate),
             progress=partial(artifacts.progress, self.client),

@@ -22,7 +22,9 @@ class Observer(Protocol):
     """`seconds` is the time a step took, all its attempts included; `status` as in design.md.
 
     One with a true attribute `streams` also has a method `step_said(step, text)`, which gets the
-    pieces of a model's answer as they come; None takes back what the call has said so far.
+    pieces of a model's answer as they come; None takes back what the call has said so far. One
+    with a method `run_waits(signal, why)` hears which signal a paused run waits for, and of a
+    question what it is about.
     """
 
     def run_started(self, execution_id: str, ui_url: str) -> None: ...
@@ -42,6 +44,10 @@ class Watched:
     def __init__(self, observer: Observer | None) -> None:
         self._observer = observer
         self.streams = bool(getattr(observer, "streams", False))
+
+    def waits(self, signal: str, why: str) -> None:
+        if hasattr(self._observer, "run_waits"):
+            self.tell("run_waits", signal, why)
 
     def tell(self, event: str, *values: object) -> None:
         """Calls the method `event` of the observer, and swallows what it raises."""

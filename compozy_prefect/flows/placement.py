@@ -14,6 +14,7 @@ from compozy_prefect.compiler.builtins import CALL_WORKFLOW, CALL_WORKFLOWS
 from compozy_prefect.compiler.plan import MemoryPlan, Plan, StepPlan, walk
 from compozy_prefect.flows.cluster import Room
 from compozy_prefect.runtime.scope import Scope
+from compozy_prefect.runtime.tools.effects import WRITE
 
 if TYPE_CHECKING:
     from compozy_prefect.flows.containers import Row
@@ -46,10 +47,13 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
             return f"agent `{agent.id}` may call workflows"
         if any(_ends_with_process(memories[use.memory]) for use in agent.memory):
             return f"the memory of agent `{agent.id}` is kept in that process"
+    # A prompt may call any tool.
+    tools = set(scope.workflow.tools) if agents else {one.tool.tool for one in inner if one.tool}
+    writing = sorted(id for id in tools if scope.workflow.tools[id].effect == WRITE)
+    if writing:
+        return f"whether a call of `{writing[0]}` has happened is asked there"
     if scope.services.mocks is None:
         return ""
-    # A prompt may call any tool.
-    tools = scope.workflow.tools if agents else {one.tool.tool for one in inner if one.tool}
     used = {f"agents.{agent.id}" for agent in agents} | {f"tools.{id}" for id in tools}
     counted = sorted(used & scope.services.mocks.counted())
     return f"the mocks of `{counted[0]}` answer call by call" if counted else ""

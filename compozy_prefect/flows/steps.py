@@ -19,6 +19,7 @@ from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.attempts import (
+    Ask,
     Attempts,
     Instance,
     canceled,
@@ -51,6 +52,7 @@ class StepRunner:
     activity: Activity
     watched: Watched
     ledger: Ledger
+    ask: Ask | None = None  # a person about calls that may have happened; nobody without
 
     async def run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         """Runs the step to its end, with all its attempts.
@@ -65,7 +67,7 @@ class StepRunner:
     async def _run(self, instance: Instance, scope: Scope, given: Mapping[str, Json]) -> TaskState:
         step = instance.step
         watch = partial(self._watch, instance, scope)
-        attempts = Attempts(instance, scope, given, self.redactor, self.journal, watch)
+        attempts = Attempts(instance, scope, given, self.redactor, self.journal, watch, self.ask)
         row = self.row(instance, scope)
         kept = self.journal.get(instance.where)
         if kept is not None:
@@ -87,7 +89,7 @@ class StepRunner:
                     await faults.point("step.kept", instance.where)
                 except (RunError, engine.StepTimeout) as fault:
                     last = number == step.retry.attempts
-                    if last or not retryable(fault, step.retry):
+                    if last or attempts.is_final or not retryable(fault, step.retry):
                         return self._failed(instance, attempts, fault, row, log)
                     pause = pause_before(fault, delays[number - 1], step.retry)
                     log.warning(

@@ -26,7 +26,7 @@ from prefect.states import Paused, Running
 from prefect.utilities.engine import propose_state
 
 from compozy_prefect import faults
-from compozy_prefect.compiler.plan import Json, StepPlan
+from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions.members import View
 from compozy_prefect.flows import rows
@@ -34,6 +34,7 @@ from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.attempts import Instance, ended
 from compozy_prefect.flows.evaluated import SIGNAL, WAIT_TIMEOUT
 from compozy_prefect.flows.journal import Journal
+from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.walk import Walk
 from compozy_prefect.flows.worker import WorkerProcess, suspended
 from compozy_prefect.language.durations import parse_duration
@@ -46,8 +47,12 @@ FIRST_POLL, SLOWEST_POLL = 0.1, 1.0  # seconds between two looks; the longer, th
 
 
 def base_key(name: str, number: int) -> str:
-    """The key of the signal `number`, from 1, of that name."""
-    return f"signal-{name}-{number}"
+    """The key of the signal `number`, from 1, of that name.
+
+    Prefect takes small letters, digits and dashes: all else stands there by its code, as `-5f-`.
+    """
+    spelled = _SPECIAL.sub(lambda found: f"-{ord(found[0]):x}-", name)
+    return f"signal-{spelled}-{number}"
 
 
 def waits_for(name: str) -> str:
@@ -56,7 +61,9 @@ def waits_for(name: str) -> str:
 
 
 HELD = "Held"  # the name of the state of a run that was paused from outside
-_BASE_KEY = re.compile(r"signal-(?P<name>.*)-\d+-response", re.DOTALL)
+_BASE_KEY = re.compile(r"signal-(?P<name>.*)-\d+-response")
+_SPECIAL = re.compile(r"[^a-z0-9]")
+_SPELLED = re.compile(r"-([0-9a-f]+)-")
 
 
 def is_held(state: State[Any] | None) -> bool:
@@ -70,7 +77,7 @@ def awaited(state: State[Any] | None) -> str | None:
     if state is None or not state.is_paused() or keys is None:
         return None
     match = _BASE_KEY.fullmatch(dict(keys).get("response", ""))
-    return match["name"] if match else None
+    return _SPELLED.sub(lambda found: chr(int(found[1], 16)), match["name"]) if match else None
 
 
 @dataclass
@@ -82,6 +89,7 @@ class Signals:
     journal: Journal
     activity: Activity
     worker: WorkerProcess | None = None
+    watched: Watched = field(default_factory=lambda: Watched(None))
     # The numbers of the signals that somebody has, or waits for, by their name.
     _taken: dict[str, set[int]] = field(default_factory=dict, init=False)
     _leaving: bool = field(default=False, init=False)
@@ -109,7 +117,7 @@ class Signals:
             where = f"{instance.where}{SIGNAL}{number}"
             signal = self.journal.get(where)
             if signal is None:
-                signal = await self._next(name, deadline, instance.step)
+                signal = await self._next(name, deadline, form(instance.step))
                 if signal is None:
                     raise RunError(
                         f"no signal `{name}` came within {timeout:g} s",
@@ -201,10 +209,17 @@ class Signals:
         except RunError as fault:
             raise RunError(fault.message, code="WAIT_TASK_ERROR", retryable=False) from None
 
+    async def ask(self, name: str, form: Json, why: str) -> Json:
+        """The payload of the next signal of that name, which nobody gets again."""
+        signal = await self._next(name, None, form, why)
+        assert signal is not None
+        await self.journal.keep(f"{name}{SIGNAL}{signal['number']}", signal)
+        return signal["payload"]
+
     async def _next(
-        self, name: str, deadline: float | None, step: StepPlan
+        self, name: str, deadline: float | None, form: Json, why: str = ""
     ) -> dict[str, Json] | None:
-        """The next signal of that name; None when the time is up."""
+        """The next signal of that name, given in the form; None when the time is up."""
         taken = self._taken.setdefault(name, set())
         number = next(n for n in count(1) if n not in taken)
         taken.add(number)  # two that wait for one name take one signal each
@@ -213,7 +228,8 @@ class Signals:
         self.activity.touch()
         try:
             if value is None:
-                await self._write(keys["schema"], json.dumps({**form(step), "title": name}))
+                await self._write(keys["schema"], json.dumps({"title": name, **form}))
+                self.watched.waits(name, why)
                 async with _Pausing(self, name, keys):
                     with self._waiting(keys["response"], deadline):
                         value = await self._polled(keys["response"], deadline)

@@ -20,6 +20,7 @@ from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import SKIPPED, plain
 from compozy_prefect.runtime.scope import Opened, Scope, check, valid
 from compozy_prefect.runtime.tools import dispatch
+from compozy_prefect.runtime.tools.effects import Effects
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Attempt:
         budgets = scope.budgets_of(step, where or step.path)
         self._meter = Meter(step.id, budgets, self._spend)
         self._calls, self._watch = calls or Nowhere(), watch or Unwatched()
+        self.effects = Effects(self._calls, scope.decide)
         self._scope = scope
         self._step = step
         self._given = given
@@ -78,7 +80,14 @@ class Attempt:
             return Performed(None, SKIPPED)
         given, action = opened.given, None
         executors = Executors(
-            self._scope, step, opened, self._key_of_call, self._meter, self._calls, self._watch
+            self._scope,
+            step,
+            opened,
+            self._key_of_call,
+            self._meter,
+            self._calls,
+            self._watch,
+            self.effects,
         )
         if step.agent is not None:
             action, answer = await executors.ask(step.agent)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, pointer
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions import Environment
@@ -17,6 +19,7 @@ from compozy_prefect.runtime.llm.client import ToolOffer
 from compozy_prefect.runtime.mcp import offering
 from compozy_prefect.runtime.scope import Opened, Scope
 from compozy_prefect.runtime.tools import cli, dispatch
+from compozy_prefect.runtime.tools.effects import Effects
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 
@@ -31,6 +34,7 @@ class Executors:
     meter: Meter
     calls: Calls
     watch: Watch
+    effects: Effects
 
     async def ask(self, call: AgentCall) -> tuple[str, agents.AgentAnswer]:
         """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
@@ -103,7 +107,8 @@ class Executors:
             message = f"there is no tool `{name}`; there are: {known}"
             raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
         tool, input = dispatch.method_call(tool, method, args)
-        result = await self._use(tool, input, env, environment)
+        digest = hashlib.sha256(canonical([method, args])).hexdigest()[:16]
+        result = await self._use(tool, input, env, environment, f"/{name}.{digest}")
         has_data = tool.type in ("http", "cli") and isinstance(result, dict)
         return result.get("data") if has_data else result
 
@@ -142,6 +147,7 @@ class Executors:
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
+            once=partial(self.effects.once, made, call[1:] or tool.id, input),
         )
 
     async def _serve(

@@ -24,6 +24,7 @@ from compozy_prefect.runtime.llm.prices import price_of
 from compozy_prefect.runtime.outcome import SUCCESS, TaskState
 from compozy_prefect.runtime.scope import Scope
 from compozy_prefect.runtime.services import Services
+from compozy_prefect.runtime.tools.effects import Effects
 
 EXECUTION = "00000000-0000-0000-0000-000000000000"  # the id of a run that there is not
 
@@ -97,7 +98,10 @@ async def preview(
     if opened is None:
         return Preview(step.path, name, [], [], skipped=True)
     meter = Meter(step.id, (), lambda _: None)
-    executors = Executors(scope, step, opened, EXECUTION, meter, Nowhere(), Unwatched())
+    calls = Nowhere()
+    executors = Executors(
+        scope, step, opened, EXECUTION, meter, calls, Unwatched(), Effects(calls, None)
+    )
     request = (await executors.asked(step.agent)).request
     read = _tasks_read(workflow, step, step.agent)
     return replace(await _shown(step, name, request), missing=tuple(sorted(read - set(outputs))))

@@ -13,6 +13,7 @@ from compozy_prefect.runtime import builtins, schemas, templates
 from compozy_prefect.runtime.budgets import Budget, Budgets
 from compozy_prefect.runtime.context import Context, RunContext
 from compozy_prefect.runtime.services import Services
+from compozy_prefect.runtime.tools.effects import Decide
 
 Permit = Callable[[], Awaitable[None]]
 
@@ -26,7 +27,7 @@ class Scope:
     """What the steps of one execution share.
 
     `permit` is awaited before anything that has an effect: it returns while this process has the
-    execution, and not after.
+    execution, and not after. `decide` asks a person about a call that may have happened.
     """
 
     workflow: WorkflowPlan
@@ -36,6 +37,7 @@ class Scope:
     workflows: builtins.Workflows | None = None  # for tools that call workflows
     budgets: Budgets = field(default_factory=Budgets)
     permit: Permit = at_once
+    decide: Decide | None = None
 
     def at(self, step: StepPlan, *keys: str | int) -> str:
         """The JSON pointer of a field of a step."""

@@ -91,6 +91,18 @@ class TestWhyHere:
         )
         assert here(fan(outer), of) == why
 
+    @pytest.mark.parametrize("effect", ["", "read", "idempotent", "write"])
+    def test_what_may_be_asked_about(self, effect: str) -> None:
+        of = scope(
+            agents={"writer": agent()}, tools={"pay": ToolPlan("pay", type="http", effect=effect)}
+        )
+        why = "whether a call of `pay` has happened is asked there" if effect == "write" else ""
+        for inner in (
+            step("t", tool=ToolCall("pay")),
+            step("p", agent=AgentCall("writer", "write")),  # its prompt may call the tool
+        ):
+            assert here(fan(inner), of) == why
+
     def test_a_memory_that_others_reach_needs_no_process(self) -> None:
         of = scope(memories={"notes": MemoryPlan("notes", store="redis")})
         inner = step("m", type="memory", memory=MemoryCall("read", "notes", "k"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from compozy_prefect.compiler.plan import Plan
 from compozy_prefect.errors import UsageError
 from compozy_prefect.flows.run import RunResult, run
 from compozy_prefect.flows.signals import deliver
+from compozy_prefect.flows.wait import awaited
 from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.services import Services
 from tests.support.prefect_server import Api
@@ -87,6 +89,18 @@ async def test_a_signal_continues_a_paused_run(prefect_server: Api, tmp_path: Pa
         assert result.tasks["wait-processor"].parent == "wait"
         with pytest.raises(UsageError, match="over"):
             await deliver(client, id, "approved", {})
+
+
+@pytest.mark.parametrize("name", ["order_approved", "refund.Decided", "a-5f-b", "ünï/v1: #2 \n"])
+async def test_a_signal_of_any_name(prefect_server: Api, tmp_path: Path, name: str) -> None:
+    quoted = json.dumps(name.strip())
+    id, task = await begun(plan_of(APPROVAL.replace("approved", quoted, 1), tmp_path))
+    await paused(prefect_server, id)
+    async with get_client() as client:
+        assert awaited((await client.read_flow_run(id)).state) == name.strip()
+        await deliver(client, id, name.strip(), {"ok": True, "by": "Ada"})
+    result = await asyncio.wait_for(task, 20)
+    assert result.output == {"by": "Ada", "seen": True}
 
 
 async def test_the_resume_button_is_a_signal(prefect_server: Api, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ with Effects() as effects:
     effects.log              # ["one", "b1", "b2"]
     effects.keys             # {"one": {"5f0c…"}}: the idempotency keys of the calls
 
-A call may say more than its step: `fail: n` answers its first `n` calls with 500, `sleep: s` takes
-its time. Answers have no header that changes, so that outputs can be compared.
+A call may say more than its step: `fail: n` answers its first `n` calls with 500, or its
+`status`, and `sleep: s` takes its time. Answers have no header that changes, so that outputs can
+be compared.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Effects:
             self._free.wait(60)
         if call.get("sleep"):
             time.sleep(call["sleep"])
-        return 500 if self.log.count(step) <= call.get("fail", 0) else 200
+        return call.get("status", 500) if self.log.count(step) <= call.get("fail", 0) else 200
 
 
 def _handler(effects: Effects) -> type[BaseHTTPRequestHandler]:

@@ -48,6 +48,11 @@ class Tool(Noun):
     with_: dict[str, Any] = field({}, "Defaults under the arguments of a call.", key="with")
     env: Variables = field({}, "Environment of the process.")
     timeout: Seconds | None = field(None, "Of one call; 60 seconds if not given.", gt=0)
+    effect: Literal["read", "write", "idempotent"] | None = field(
+        None,
+        "What an interrupted call means: `read` is called again, `idempotent` too, with its key, "
+        "and after `write` a person decides.",
+    )
 
 
 ToolReference = str | Selector | Tool

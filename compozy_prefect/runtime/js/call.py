@@ -28,6 +28,7 @@ TYPES = ("javascript", "runtime")
 _FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
 _MOST_STACK = 4000
 _LINKED = "os error 13"
+_NO_JSON = "the result is no JSON"  # of a function that has done what it does
 
 
 def needs_network(runtime: RuntimePlan) -> bool:
@@ -151,6 +152,7 @@ def _explained(
         details=details,
         at=at,
         retryable=permission is None,
+        is_known=not fault.message.startswith(_NO_JSON),
     )
 
 

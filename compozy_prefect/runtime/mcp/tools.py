@@ -22,6 +22,7 @@ TYPE = "mcp"  # of a tool of a server
 _CODES = {"timeout": "MCP_TIMEOUT_ERROR", "protocol": "MCP_RESPONSE_ERROR"}
 _CODES |= dict.fromkeys(("start", "refused", "exit", "gone"), "MCP_CONNECTION_ERROR")
 _CODES |= {"output": "MCP_RESPONSE_ERROR", "tool": "TOOL_EXECUTION_ERROR"}
+_KNOWN = frozenset({"start", "refused", "gone", "tool"})  # the server has done nothing, or told
 _QUIET = 0.5  # seconds between two lines about the progress of a call
 
 
@@ -81,11 +82,14 @@ def _told(fault: Failed, connection: Connection, around: Surroundings, tool: str
             details=details,
         )
     message = f"{what}: {fault.message}{where}{_advice(fault, connection)}"
-    code = _CODES.get(fault.kind)
+    code, known = _CODES.get(fault.kind), fault.kind in _KNOWN
     if server.is_required and code == "MCP_CONNECTION_ERROR":
-        return ServerFailed(message, code=code, details=details, retryable=fault.kind != "start")
+        final = fault.kind == "start"
+        return ServerFailed(
+            message, code=code, details=details, retryable=not final, is_known=known
+        )
     again = fault.kind in ("refused", "exit", "gone", "timeout")
-    return ToolFailed(message, code=code, details=details, retryable=again)
+    return ToolFailed(message, code=code, details=details, retryable=again, is_known=known)
 
 
 def _advice(fault: Failed, connection: Connection) -> str:

@@ -117,7 +117,10 @@ def _explained(
         message = _SAID[fault.name].format(module=module, name=name, message=fault.message)
         return failed(tool, around, message, kind="start", retryable=False)
     if fault.name in ("NoJson", "Unfit"):
-        return failed(tool, around, fault.message, kind="thrown", retryable=False)
+        ended = fault.name == "NoJson"  # and did what it does
+        return failed(
+            tool, around, fault.message, kind="thrown", retryable=False, is_known=not ended
+        )
     details = {"type": fault.name, "stack": fault.stack}
     message = fault.message
     if fault.name not in ("Exception", "SystemExit") and fault.name != message:

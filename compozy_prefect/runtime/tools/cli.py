@@ -19,9 +19,11 @@ from compozy_prefect.runtime import templates
 from compozy_prefect.runtime.processes import command
 from compozy_prefect.runtime.processes.guarded import MEMORY, Limits, NotStarted, Program
 from compozy_prefect.runtime.tools import programs
+from compozy_prefect.runtime.tools.effects import IDEMPOTENT
 from compozy_prefect.runtime.tools.failures import failed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
+_KEY = "COMPOZY_IDEMPOTENCY_KEY"
 _MOST_SHOWN = 1000  # characters of what a program wrote that an error has
 _LIMITS = {
     "memory": "it took more memory than its limit, {limit} MiB",
@@ -78,7 +80,7 @@ async def call(
             tuple(argv),
             path=allowed.path,
             cwd=_folder(config.get("cwd"), around.root),
-            env=programs.environment(around.root, around.declared),
+            env=_variables(tool, around),
             limits=limits,
             fence=allowed.fence,
             is_offline=around.is_offline,
@@ -116,6 +118,11 @@ async def call(
     return {"exit_code": ended.code, "data": _data(config, ended.stdout), "stderr": stderr}
 
 
+def _variables(tool: ToolPlan, around: Surroundings) -> dict[str, str]:
+    env = programs.environment(around.root, around.declared)
+    return {**env, _KEY: around.key} if tool.effect == IDEMPOTENT else env
+
+
 def _ended_badly(
     tool: ToolPlan, around: Surroundings, name: str, ended: command.Ended, stderr: str
 ) -> ToolFailed:
@@ -127,7 +134,8 @@ def _ended_badly(
         "stdout": ended.stdout[-_MOST_SHOWN:].decode("utf-8", "replace"),
     }
     message = f"`{name}` ended {how}" + (f": {said[-_MOST_SHOWN:]}" if said else "")
-    return failed(tool, around, message, kind="exit", details=details)
+    told = ended.code >= 0
+    return failed(tool, around, message, kind="exit", details=details, is_known=told)
 
 
 def _argv(given: Json) -> list[str]:

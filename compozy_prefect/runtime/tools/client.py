@@ -29,11 +29,14 @@ _HARMLESS = {"accept", "accept-encoding", "accept-language", "user-agent"}
 
 
 class Unreachable(Exception):
-    """No answer came; the text is a sentence. `again`: another attempt could help."""
+    """No answer came; the text is a sentence. `again`: another attempt could help.
 
-    def __init__(self, message: str, *, again: bool = True) -> None:
+    `is_sent`: the server may have got the request.
+    """
+
+    def __init__(self, message: str, *, again: bool = True, is_sent: bool = True) -> None:
         super().__init__(message)
-        self.again = again
+        self.again, self.is_sent = again, is_sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def _refused(origin: Origin, fault: hosts.NotPublic) -> Refused:
 
 def _unreachable(request: httpx.Request, fault: Exception) -> Unreachable:
     if isinstance(fault, socket.gaierror):
-        return Unreachable(f"the host {request.url.host} is not known: {fault.strerror}")
+        message = f"the host {request.url.host} is not known: {fault.strerror}"
+        return Unreachable(message, is_sent=False)
     again, why = not isinstance(fault, httpcore.LocalProtocolError), str(fault)
     cause: BaseException | None = fault
     while cause is not None:  # the system says it last
@@ -128,7 +132,9 @@ def _unreachable(request: httpx.Request, fault: Exception) -> Unreachable:
             why = os.strerror(cause.errno)
         cause = cause.__cause__ or cause.__context__
     what = f"{request.method} {shown(request.url)}"
-    return Unreachable(f"{what} failed: {why or type(fault).__name__}", again=again)
+    is_sent = not isinstance(fault, httpcore.ConnectError | httpcore.LocalProtocolError)
+    message = f"{what} failed: {why or type(fault).__name__}"
+    return Unreachable(message, again=again, is_sent=is_sent)
 
 
 # --- redirects ------------------------------------------------------------------------------------

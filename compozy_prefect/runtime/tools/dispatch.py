@@ -16,11 +16,14 @@ from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.cassette import Cassette
+from compozy_prefect.runtime.js import call as javascript
 from compozy_prefect.runtime.mocks import Answer, Mocks
+from compozy_prefect.runtime.tools import effects
 from compozy_prefect.runtime.tools.kinds import KINDS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 _BARE = Surroundings()
+_CODE = frozenset({*javascript.TYPES, "python"})  # functions, whose second argument is the config
 
 
 async def call(
@@ -33,14 +36,15 @@ async def call(
     mocks: Mocks | None = None,
     offline: bool = False,
     cassette: Cassette | None = None,
+    once: Callable[[effects.Run], Awaitable[Json]] | None = None,
 ) -> Json:
     """The tool's result as an object.
 
     `input` is the rendered `with` of the step and is laid over the tool's own `with`. `config`
     renders the tool's, when it is needed, and `builtin` runs a built-in one. A `cassette` answers,
-    or hears the answer. Raises InputInvalid and OutputInvalid with the violations in the details,
-    and ToolFailed: what the mocks say, a time-out (`TOOL_TIMEOUT`), or no way to run the tool
-    (`TOOL_NOT_FOUND`).
+    or hears the answer. `once` makes a call that has an effect. Raises InputInvalid and
+    OutputInvalid with the violations in the details, and ToolFailed: what the mocks say, a time-out
+    (`TOOL_TIMEOUT`), or no way to run the tool (`TOOL_NOT_FOUND`).
     """
     given = filled(tool, input)
     wrong = schemas.violations(given, tool.input_schema)
@@ -57,7 +61,11 @@ async def call(
     elif _may_run(tool, around, offline):
         rendered = config() if config is not None else tool.config
         around = replace(around, is_offline=offline)
+        if tool.effect == effects.IDEMPOTENT and tool.type in _CODE:
+            rendered = {**rendered, "idempotency_key": around.key}
         run = partial(KINDS[tool.type].call, tool, given, rendered, around)
+        if once is not None:
+            run = partial(once, run)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
     elif _calls_workflows(tool) and builtin is not None:
         raw = await builtin(given)

@@ -8,6 +8,8 @@ from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
+# After these nothing has happened, or the tool has told how it ended.
+_KNOWN = frozenset({"permission", "refused", "start", "stdin", "thrown"})
 _CODES = {"timeout": "TOOL_TIMEOUT", "start": "TOOL_NOT_FOUND", "refused": "TOOL_NOT_ALLOWED"}
 
 
@@ -20,14 +22,19 @@ def failed(
     details: Mapping[str, Json] | None = None,
     at: tuple[str, int] | None = None,
     retryable: bool = True,
+    is_known: bool | None = None,
 ) -> ToolFailed:
-    """`kind` is kept in the details. `at` is a file and a line nearer to the fault."""
+    """`kind` is kept in the details. `at` is a file and a line nearer to the fault.
+
+    `is_known`: it has not begun, or has told that it failed; by default as the kind says.
+    """
     where, place = placed(around, at)
     return ToolFailed(
         f"tool `{tool.id}`: {message}{where}",
         code=_CODES.get(kind),
         details={"tool": tool.id, "kind": kind, **(details or {}), **place},
         retryable=retryable,
+        is_known=kind in _KNOWN if is_known is None else is_known,
     )
 
 

@@ -17,6 +17,7 @@ from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.tools import client, http_requests
 from compozy_prefect.runtime.tools.bodies import Unreadable, data_of
 from compozy_prefect.runtime.tools.client import Answer, Unreachable
+from compozy_prefect.runtime.tools.effects import WRITE
 from compozy_prefect.runtime.tools.failures import placed
 from compozy_prefect.runtime.tools.origins import Reach, Refused, shown, spelled_out
 from compozy_prefect.runtime.tools.repeats import (
@@ -29,6 +30,8 @@ from compozy_prefect.runtime.tools.repeats import (
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 _LIKE_A_STEP = RetryPlan()
+# Statuses that do not tell whether the server has done what it was asked.
+_UNTOLD = frozenset({408, *range(500, 600)} - {501, 503, 505})
 _spelled_out = lru_cache(maxsize=256)(spelled_out)
 
 
@@ -68,22 +71,29 @@ async def call(
             f"{what} did not answer within {within:g} s",
             repeats,
             code="TOOL_TIMEOUT",
+            is_known=False,
             timeout_seconds=within,
             url=shown(request.url),
         ) from None
     except Refused as fault:
         raise _refused(fail, fault) from None
     except Unreachable as fault:
-        raise fail(str(fault), repeats, retryable=fault.again) from None
+        known = not fault.is_sent
+        raise fail(str(fault), repeats, retryable=fault.again, is_known=known) from None
     except Unreadable as fault:
-        raise fail(str(fault), repeats, retryable=False) from None
+        raise fail(str(fault), repeats, retryable=False, is_known=False) from None
     if settings.fail_on_error and answer.status >= 400:
         details: dict[str, Json] = {"status_code": answer.status}
         wanted = retry_after(answer.headers)
         if wanted is not None:
             details["retry_after_seconds"] = wanted
-        again = answer.status in TRANSIENT
-        raise fail(f"{what} answered {answer.status}", repeats, retryable=again, **details)
+        raise fail(
+            f"{what} answered {answer.status}",
+            repeats,
+            retryable=answer.status in TRANSIENT,
+            is_known=answer.status not in _UNTOLD,
+            **details,
+        )
     return {
         "status_code": answer.status,
         "data": _data(tool, answer),
@@ -92,10 +102,14 @@ async def call(
 
 
 def _repeats(tool: ToolPlan, settings: Settings, method: str, around: Surroundings) -> Repeats:
-    """Without a plan in the file, a step that has one repeats the call, and this does otherwise."""
+    """Without a plan in the file, a step that has one repeats the call, and this does otherwise.
+
+    What the file says of the tool's effect comes before what its method says.
+    """
     plan = settings.retry or (ONCE if around.is_repeated else _LIKE_A_STEP)
+    may_repeat = tool.effect != WRITE if tool.effect else method in IDEMPOTENT
     until = asyncio.get_running_loop().time() + tool.timeout if tool.timeout else float("inf")
-    return Repeats(plan if method in IDEMPOTENT else ONCE, settings.timeout, until)
+    return Repeats(plan if may_repeat else ONCE, settings.timeout, until)
 
 
 def _data(tool: ToolPlan, answer: Answer) -> Json:
@@ -123,6 +137,7 @@ def _failed(
     *,
     code: str | None = None,
     retryable: bool = True,
+    is_known: bool = True,
     **details: Json,
 ) -> ToolFailed:
     """`attempts` in the details: it was asked for again here, so that nobody else has to."""
@@ -132,4 +147,6 @@ def _failed(
         message += f", {repeats.number} times"
     where, place = placed(around)
     message = f"tool `{tool.id}`: {message}{where}"
-    return ToolFailed(message, code=code, details=found | place, retryable=retryable)
+    return ToolFailed(
+        message, code=code, details=found | place, retryable=retryable, is_known=is_known
+    )

@@ -1,0 +1,115 @@
+"""Calls that must not happen twice: those of tools with `effect: write` (docs/tools.md).
+
+A mark is kept before such a call and what it gave after it. A mark alone says that the process died
+in between, or that no answer came: then nobody knows whether the call has happened, and a person
+decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from compozy_prefect import faults
+from compozy_prefect.compiler.plan import Json, ToolPlan
+from compozy_prefect.errors import RunError, ToolFailed
+from compozy_prefect.runtime.calls import Calls
+
+READ, WRITE, IDEMPOTENT = "read", "write", "idempotent"
+IN_DOUBT = "IN_DOUBT"
+REPEAT, DONE, FAIL = "repeat", "done", "fail"
+
+Run = Callable[[], Awaitable[Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A call of which nobody knows whether it has happened. `call` names it in its step."""
+
+    tool: str
+    call: str
+    input: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done: `repeat` makes the call again, under its key; with `done` it gave
+    `output`; with `fail` its step fails."""
+
+    what: str
+    output: Json = None
+
+
+class Decide(Protocol):
+    """Asks a person about a call. Raises RunError where nobody can be asked."""
+
+    async def __call__(self, doubt: Doubt) -> Decision: ...
+
+
+class Effects:
+    """The calls of one attempt that must not be made twice.
+
+    `unknown` are the tools whose calls may have happened, and `made` those whose calls have: the
+    attempt is then not to be made again.
+    """
+
+    def __init__(self, calls: Calls, decide: Decide | None) -> None:
+        self._calls, self._decide = calls, decide
+        self.unknown: dict[str, None] = {}
+        self.made: dict[str, None] = {}
+
+    async def once(self, tool: ToolPlan, call: str, input: Json, run: Run) -> Json:
+        """What the call gives, or gave. Raises what `run` does, and ToolFailed with IN_DOUBT."""
+        if tool.effect != WRITE:
+            return await run()
+        mark = f"{call}@effect"
+        before: Any = self._calls.get(mark)
+        if before is not None and "gave" in before:
+            self.made[tool.id] = None
+            return before["gave"]
+        if before is not None:
+            decision = await self._decided(tool, call, input)
+            if decision.what == DONE:
+                return self._gave(tool, mark, decision.output)
+            if decision.what == FAIL:
+                raise _doubtful(tool, "it was not to be made again")
+        await self._calls.keep(mark, {"began": True})
+        await faults.point("effect.begun", call)
+        self.unknown[tool.id] = None
+        try:
+            given = await run()
+        except RunError as fault:
+            if fault.is_known:
+                del self.unknown[tool.id]
+                self._calls.note(mark, None)
+            raise
+        await faults.point("effect.made", call)
+        return self._gave(tool, mark, given)
+
+    def _gave(self, tool: ToolPlan, mark: str, given: Json) -> Json:
+        self.unknown.pop(tool.id, None)
+        self.made[tool.id] = None
+        self._calls.note(mark, {"gave": given})
+        return given
+
+    async def _decided(self, tool: ToolPlan, call: str, input: Json) -> Decision:
+        self.unknown[tool.id] = None
+        if self._decide is None:
+            raise _doubtful(tool, "nobody can be asked")
+        return await self._decide(Doubt(tool.id, call, input))
+
+
+def _doubtful(tool: ToolPlan, why: str) -> ToolFailed:
+    return ToolFailed(
+        f"{unknown(tool.id)}, and {why}",
+        code=IN_DOUBT,
+        details={"tool": tool.id},
+        retryable=False,
+        is_known=False,
+    )
+
+
+def unknown(tool: str) -> str:
+    """A sentence without an end."""
+    return f"whether tool `{tool}` has had its effect is not known"
