@@ -121,6 +121,23 @@ def cases(ground: Ground) -> Iterator[Case]:
         ),
         lambda: tools.costs(ground),
     )
+    calling, mocks = tools.collection(ground)
+    yield Case(
+        (
+            Measure("run a collection of 200 calls in JavaScript, whole process, beside mocks"),
+            Measure("the same, flow run", most_ratio=1.5),
+        ),
+        lambda: ground.compozy(calling),
+        lambda: ground.compozy(calling, "--mocks", str(mocks)),
+    )
+    yield Case(
+        (
+            Measure("a call of a function in Python", unit="ms"),
+            Measure("a call of a program", unit="ms"),
+            Measure("the same by asyncio, without limits or a guard", unit="ms"),
+        ),
+        lambda: tools.programs(ground),
+    )
     yield Case(
         (
             Measure("a call of an MCP tool on top of the SDK's, CPU", most=0.5, unit="ms"),

@@ -116,10 +116,10 @@ class Ground:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
-    def project(self, name: str, tasks: list[dict[str, Any]]) -> Path:
-        """A project of one file. JSON is YAML."""
+    def project(self, name: str, tasks: list[dict[str, Any]], **more: Any) -> Path:
+        """A project of one file, with `more` of its fields. JSON is YAML."""
         path = self.directory / name
         path.mkdir()
-        content = {"name": name, "version": "1.0.0", "tasks": tasks}
+        content = {"name": name, "version": "1.0.0", "tasks": tasks, **more}
         (path / "compozy.yaml").write_text(json.dumps(content, indent=1))
         return path
