@@ -52,6 +52,12 @@ tasks:
   - {id: first, tool: effect, with: {step: first}}
   - {id: twice, tool: effect, with: {step: twice, fail: 1}, retries: 0}
 """,
+    """
+id: pays
+tasks:
+  - {id: pay, tool: pay, with: {step: pay}}
+  - {id: after, tool: effect, with: {step: "{{ .tasks.pay.output.by }}"}}
+""",
 )
 
 
@@ -123,8 +129,9 @@ class Site:
 @pytest.fixture
 def site(prefect_server: Api, compozy: Compozy, effects: Effects, tmp_path: Path) -> Iterator[Site]:
     listed = "".join(f"  - {{source: ./{number}.yaml}}\n" for number in range(len(FLOWS)))
+    pay = effects.tool.replace("id: effect,", "id: pay, effect: write,")
     (tmp_path / "compozy.yaml").write_text(
-        f"name: supervised\nworkflows:\n{listed}tools: [{effects.tool}]\n"
+        f"name: supervised\nworkflows:\n{listed}tools:\n  - {effects.tool}\n  - {pay}\n"
     )
     for number, text in enumerate(FLOWS):
         (tmp_path / f"{number}.yaml").write_text(text)
@@ -293,6 +300,26 @@ def test_the_button_brings_a_suspended_run_back(site: Site, effects: Effects) ->
     print(f"next step {time.monotonic() - sent:.1f} s after the button")
     site.completed(id)
     assert effects.log == ["before", "Bob"]
+
+
+def test_a_call_in_doubt_frees_the_process_and_its_decision_brings_it_back(
+    site: Site, effects: Effects
+) -> None:
+    site.supervise()
+    effects.hold("pay")
+    id = site.start("pays")
+    until(lambda: effects.log, lambda log: log == ["pay"], LONG)
+    site.worker.kill()
+    effects.release()
+    until(lambda: site.actions(id), lambda did: did == ["revived"], LONG)
+    site.new_worker()
+    site.state(id, lambda name: name == "Suspended")
+    until(site.worker.runs, lambda pids: not pids)
+    form = {"decision": "done", "output": {"by": "Eve"}}
+    answer = site.api.post(f"/flow_runs/{id}/resume", {"run_input": form})
+    assert answer["status"] == "ACCEPT"
+    site.completed(id)
+    assert effects.log == ["pay", "Eve"]
 
 
 def test_a_row_from_anywhere_and_the_end_of_the_time_bring_it_back(
