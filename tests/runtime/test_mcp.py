@@ -37,7 +37,7 @@ from tests.support.mcp_servers.started import (
     use,
 )
 from tests.support.prefect_server import until
-from tests.support.processes import mine, nobody_left
+from tests.support.processes import guards, mine, nobody_left
 
 AROUND = Surroundings()
 
@@ -283,6 +283,32 @@ async def test_what_a_process_leaves_behind_is_ended(tmp_path: Path) -> None:
             assert await use(at, "work") == "call 1"
             assert len(mine()) == 2
         await nobody_left()
+
+
+async def test_one_that_was_lost_is_waited_for(tmp_path: Path) -> None:
+    """It takes its time to end, in which its event loop may end too."""
+    at = reached(over_stdio(BAD, "ignores", timeout=0.3), tmp_path)
+    async with sessions.held() as held:
+        await use(at, "work")
+        entry = held._entry(at)
+        assert entry.session is not None
+        entry.session.end()
+        held._lost(entry, entry.session)
+    assert not mine()
+    assert not guards()
+
+
+def test_an_event_loop_that_ends_leaves_no_process(tmp_path: Path) -> None:
+    at = reached(over_stdio(BAD, "ignores"), tmp_path)
+
+    async def one() -> None:
+        await use(at, "work")
+        task = asyncio.create_task(sessions.here().close())
+        await asyncio.sleep(0.2)  # it has begun
+        task.cancel()
+
+    asyncio.run(one())
+    asyncio.run(nobody_left())
 
 
 def test_no_process_is_left_when_this_one_is_killed(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class Sessions:
     def __init__(self) -> None:
         self.holders = 0
         self._entries: dict[Connection, _Entry] = {}
+        self._running: set[asyncio.Task[None]] = set()  # also of those that were lost
 
     async def tools(self, connection: Connection, tell: Told) -> Tools:
         """All tools that the server lists, whatever the filter says. Raises Failed."""
@@ -159,6 +160,8 @@ class Sessions:
             again = " again" if entry.was_open or entry.failures else ""
             tell(f"MCP server `{connection.id}` is started{again}: {connection.shown}")
         entry.session = Session(connection, self._wants)
+        self._running.add(entry.session.task)
+        entry.session.task.add_done_callback(self._running.discard)
 
     def _wants(self, used: float) -> bool:
         return self.holders > 0 or time.monotonic() - used < _LINGER
@@ -185,14 +188,12 @@ class Sessions:
 
     async def close(self) -> None:
         """Ends all sessions and waits for their processes to be gone."""
-        tasks = []
         for entry in self._entries.values():
             if entry.session is not None:
                 entry.session.end()
-                tasks.append(entry.session.task)
         self._entries.clear()
-        if tasks:
-            _, left = await asyncio.wait(tasks, timeout=_CLOSING)
+        if self._running:
+            _, left = await asyncio.wait(self._running, timeout=_CLOSING)
             for task in left:
                 task.cancel()
             if left:

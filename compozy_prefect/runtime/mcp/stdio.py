@@ -165,12 +165,15 @@ async def _ended(process: Guarded) -> Failed:
 
 async def _end(process: Guarded) -> None:
     """As the protocol has it: stdin closes, SIGTERM, SIGKILL; and all that it has started."""
-    with suppress(OSError):
-        process.streams[0].close()
-    if not await _wait(process, _GRACE):
+    try:
         with suppress(OSError):
-            os.kill(process.pid, signal.SIGTERM)
-        await _wait(process, _GRACE)
+            process.streams[0].close()
+        if not await _wait(process, _GRACE):
+            with suppress(OSError):
+                os.kill(process.pid, signal.SIGTERM)
+            await _wait(process, _GRACE)
+    finally:
+        process.kill()  # also when the event loop ends meanwhile
     await asyncio.to_thread(process.close)
 
 
