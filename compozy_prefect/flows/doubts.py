@@ -54,13 +54,13 @@ class Doubts:
         choices = "; ".join(f"`{what}`: {meaning}" for what, meaning in _CHOICES.items())
         return {
             "title": f"Has `{doubt.tool}` happened?",
-            "description": f"Task `{instance.id}` called the tool and broke off before it had "
-            f"heard the answer. The input: {given}",
             "type": "object",
             "properties": {
                 "decision": {
                     "title": "Decision",
-                    "description": choices,
+                    # Prefect shows no description of the whole.
+                    "description": f"Task `{instance.id}` called tool `{doubt.tool}` with "
+                    f"{given} and broke off before it had heard the answer. {choices}",
                     "type": "string",
                     "enum": [*_CHOICES],
                 },
