@@ -8,6 +8,7 @@ import re
 _PROCESSES = "a process that a tool starts has no permissions to keep to"
 _EVERYTHING = "it takes every bound away"
 
+LEAST_MEMORY = 128 << 20  # bytes that a tool gets; the engine itself takes a half
 REFUSED: dict[str, str] = {
     "--allow-run": _PROCESSES,
     "--allow-ffi": "native code that a tool loads has no permissions to keep to",

@@ -214,6 +214,20 @@ async def test_an_error_has_its_words_and_its_place(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "is_told"), [("data/gone.txt", True), ("/etc/gone", False), ("here.txt", False)]
+)
+async def test_a_file_that_is_not_there(tmp_path: Path, path: str, is_told: bool) -> None:
+    """It lacks a permission, and more: who reads the message would grant it in vain."""
+    (tmp_path / "here.txt").write_text("here")
+    code = f"() => Deno.readTextFile({path!r})"
+    tool = ToolPlan("t", type="javascript", execute=code)
+    around = Surroundings(RuntimePlan(permissions=("--allow-read=other",)), tmp_path)
+    with pytest.raises(ToolFailed, match="it would need `--allow-read=") as raised:
+        await dispatch.call(tool, {}, around)
+    assert ("there is no such file" in raised.value.message) is is_told
+
+
+@pytest.mark.parametrize(
     ("code", "kind", "words"),
     [
         ("() => { while (true) {} }", "timeout", "within 0.5 s"),

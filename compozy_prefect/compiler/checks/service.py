@@ -18,7 +18,7 @@ from compozy_prefect.language.models.project import Monitoring, Runtime
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Node, Scalar, Sequence
-from compozy_prefect.language.permissions import REFUSED
+from compozy_prefect.language.permissions import LEAST_MEMORY, REFUSED
 
 _GRANTS = ("read", "write", "net", "env", "sys", "run", "ffi", "import")
 _FLAGS = (*(f"--{way}-{what}" for way in ("allow", "deny") for what in _GRANTS), "--allow-all")
@@ -40,6 +40,7 @@ def service(project: Project) -> Iterator[Diagnostic]:
             case Runtime():
                 yield from _entrypoint(noun, project)
                 yield from _permissions(noun)
+                yield from _memory(noun)
             case Monitoring():
                 yield from _path(noun.node.get("path"))
                 yield from _path(noun.node.at("metrics", "endpoint"))
@@ -47,6 +48,18 @@ def service(project: Project) -> Iterator[Diagnostic]:
                 yield from _ranges(noun)
                 if isinstance(noun, Model):
                     yield from _addresses(noun)
+
+
+def _memory(runtime: Runtime) -> Iterator[Diagnostic]:
+    given = runtime.memory_limit
+    if given is not None and given < LEAST_MEMORY:
+        least = f"{LEAST_MEMORY >> 20} MiB"
+        yield warning(
+            "CZ325",
+            f"tools in JavaScript get {least} all the same: the engine itself takes a half of it",
+            runtime.node.at("memory_limit").span,
+            f"write {LEAST_MEMORY >> 20}MiB or more",
+        )
 
 
 def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
-from compozy_prefect.language.permissions import REFUSED
+from compozy_prefect.language.permissions import LEAST_MEMORY, REFUSED
 from compozy_prefect.runtime.js import code, engine
 from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
@@ -66,7 +66,7 @@ def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
     runtime, root = around.runtime, around.root
     granted = _permissions(runtime.permissions, root)
     variables = granted.variables(around.outside, around.declared)
-    memory = max(runtime.memory_limit or engine.MEMORY, engine.LEAST_MEMORY)
+    memory = max(runtime.memory_limit or engine.MEMORY, LEAST_MEMORY)
     name = "" if tool.type == "javascript" else tool.id
     return _launch_of(
         name,
@@ -137,6 +137,8 @@ def _explained(
     if permission is not None:
         details["permission"] = permission
         message = f"{message.partition(', run again with')[0]}: {_way_to(permission)}"
+        if _is_missing(permission, around.root):
+            message += "; but there is no such file"
     elif _LINKED in message:
         message += "; a link that leads out of what `runtime.permissions` allows is not followed"
     if fault.stack:
@@ -162,6 +164,14 @@ def _own(stack: str, module: code.Module, around: Surroundings) -> str:
     lines = [line for line in stack.splitlines() if engine.RUNNER.name not in line]
     shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
     return shown.replace(root, "")[:_MOST_STACK]
+
+
+def _is_missing(permission: str, root: Path) -> bool:
+    """Whether it is for a file of the project that is not there, such as a module."""
+    flag, _, name = permission.partition("=")
+    path = os.path.join(os.path.realpath(root), name)
+    inside = os.path.normpath(path).startswith(os.path.realpath(root) + os.sep)
+    return flag == "--allow-read" and inside and not os.path.lexists(path)
 
 
 def _way_to(permission: str) -> str:

@@ -18,7 +18,6 @@ from compozy_prefect.runtime.processes import landlock, watchdog
 from compozy_prefect.runtime.processes.worker import CallFailed, Worker
 
 MEMORY = 2048 << 20  # bytes, where `memory_limit` says nothing
-LEAST_MEMORY = 128 << 20  # the engine itself takes a half
 _ROOM = 768 << 20  # bytes that the engine reserves beyond what it uses
 RUNNER = Path(__file__).with_name("runner.js")
 
