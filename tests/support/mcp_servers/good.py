@@ -1,6 +1,7 @@
 """A real MCP server, written with the SDK: `python good.py [stdio|sse|streamable-http] [PORT]`.
 
-With a port of 0 it takes a free one, and writes it to stdout. Each call is a line in `EFFECTS`.
+With a port of 0 it takes a free one, and writes it to stdout. Each call is a line in `EFFECTS`, and
+so is each resource and each prompt that is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.prompts.base import AssistantMessage, Message, UserMessage
 from mcp.types import ImageContent, TextContent
 
 server = MCPServer("good")
@@ -101,6 +103,49 @@ async def gate(path: str) -> str:
 @server.tool(description="As much text as wanted.")
 def large(size: int) -> str:
     return "x" * size
+
+
+@server.resource("file:///handbook.md", mime_type="text/markdown")
+def handbook() -> str:
+    note(read="handbook")
+    return "# Handbook\n\nBe kind, {{ .nobody }}."
+
+
+@server.resource("data://settings", mime_type="application/json; charset=utf-8")
+def settings() -> str:
+    note(read="settings")
+    return '{"days": [1, 2]}'
+
+
+@server.resource("data://broken", mime_type="application/json")
+def broken() -> str:
+    return "{"
+
+
+@server.resource("data://dot", mime_type="image/png")
+def dot() -> bytes:
+    return b"\x00\x01\x02"
+
+
+@server.resource("env://{name}", mime_type="text/plain")
+def variable(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+@server.resource("large://{size}", mime_type="text/plain")
+def large_text(size: str) -> str:
+    return "x" * int(size)
+
+
+@server.prompt(description="Greets somebody.")
+def greet(name: str, tone: str = "warm") -> str:
+    note(prompt="greet", name=name, tone=tone)
+    return f"Say hello to {name}, in a {tone} tone."
+
+
+@server.prompt(description="A talk.")
+def talk() -> list[Message]:
+    return [UserMessage("Who are you?"), AssistantMessage("A clerk.")]
 
 
 if __name__ == "__main__":
