@@ -16,6 +16,7 @@ from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import AssistantMessage, Message, UserMessage
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ImageContent, TextContent
 
 server = MCPServer("good")
@@ -155,7 +156,10 @@ if __name__ == "__main__":
     else:
         import uvicorn
 
-        app = server.sse_app() if transport == "sse" else server.streamable_http_app()
+        # Tests reach it by other names than localhost, which it would not take.
+        any_name = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        make = server.sse_app if transport == "sse" else server.streamable_http_app
+        app = make(transport_security=any_name)
         # With its protocol said, asyncio sends small answers at once.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
