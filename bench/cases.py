@@ -142,6 +142,7 @@ def cases(ground: Ground) -> Iterator[Case]:
         (
             Measure("a call of an MCP tool on top of the SDK's, CPU", most=0.5, unit="ms"),
             Measure("the same, 20 at a time", most=0.5, unit="ms"),
+            Measure("a call of an MCP tool on top of the SDK's, by the clock", most=0.5, unit="ms"),
             Measure("the whole call", unit="ms"),
             Measure("the whole call by the SDK", unit="ms"),
         ),

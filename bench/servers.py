@@ -55,19 +55,22 @@ async def main():
                     cpu[call].append((time.process_time() - before) / ROUND * 1e3)
                     took[call].append((time.perf_counter() - start) / ROUND * 1e3)
             middle = statistics.median
-            return middle(cpu[ours]) - middle(cpu[theirs]), middle(took[ours]), middle(took[theirs])
+            # Rounds of both follow each other: what slows one of them slows the other.
+            more = middle(mine - bare for mine, bare in zip(took[ours], took[theirs]))
+            costs = middle(cpu[ours]) - middle(cpu[theirs])
+            return costs, more, middle(took[ours]), middle(took[theirs])
 
         for call in (ours, theirs):
             for _ in range(50):
                 await call()
-        one, whole, bare = await each(1)
-        many, _, _ = await each(20)
-    print(one, many, whole, bare)
+        one, more, whole, bare = await each(1)
+        many, *_ = await each(20)
+    print(one, many, more, whole, bare)
 
 asyncio.run(main())
 """
 
 
 def costs(ground: Ground) -> tuple[float, ...]:
-    """Milliseconds of CPU on top of the SDK's, one and 20 at a time; of the call, both ways."""
+    """Milliseconds on top of the SDK's: CPU, one and 20 at a time, the clock; and both calls."""
     return ground.numbers(COSTS, SERVER, CALLS)

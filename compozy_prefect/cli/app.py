@@ -88,7 +88,11 @@ _COMMANDS = {
     "mcp list": ("mcp:list_", "List the MCP servers of a project; none is started."),
     "mcp tools": ("mcp:tools", "Start or reach an MCP server, and list its tools."),
     "mcp call": ("mcp:call", "Call a tool of an MCP server."),
-    "mcp lock": ("mcp:lock", "Write down which tools the MCP servers have."),
+    "mcp resources": ("mcp:resources", "Start or reach an MCP server, and list its resources."),
+    "mcp prompts": ("mcp:prompts", "Start or reach an MCP server, and list its prompts."),
+    "mcp read": ("mcp:read", "Read a resource of an MCP server."),
+    "mcp prompt": ("mcp:prompt", "Fill in a prompt of an MCP server."),
+    "mcp lock": ("mcp:lock", "Write down what the MCP servers have."),
     "explain": ("project:explain", "Explain a diagnostic."),
     "prefect start": ("prefect:start", "Start the local Prefect server in the background."),
     "prefect stop": ("prefect:stop", "Stop it."),
@@ -101,7 +105,7 @@ _GROUPS = {
     "config": App(
         name="config", help="Settings: of flags, the project file, the environment, defaults."
     ),
-    "mcp": App(name="mcp", help="MCP servers, whose tools agents use."),
+    "mcp": App(name="mcp", help="MCP servers, which agents and prompts use."),
     "prefect": App(name="prefect", help="The local Prefect server, which runs and shows flows."),
     "tool": App(name="tool", help="Tools, tried out one by one."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,8 @@ from compozy_prefect.language.names import suggest
 
 if TYPE_CHECKING:
     from compozy_prefect.compiler.compile import CheckedProject
-    from compozy_prefect.compiler.plan import McpToolPlan
+    from compozy_prefect.compiler.lock import Listing
+    from compozy_prefect.compiler.plan import Json, McpToolPlan
     from compozy_prefect.compiler.servers import Server
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -42,9 +44,12 @@ def list_(path: Path = Path("."), /, *, json: _Flag = False) -> int:
     for one in servers.values():
         data = one.data()
         where = data["url"] or " ".join(data["command"] or [])
-        locked = f"{len(data['tools'])} tools in the lock" if data["locked"] else "not locked"
         used = ", ".join(one.workflows) or "no workflow"
-        print(printable(f"{one.key}  {data['transport']}  {where}\n  {locked}; used by {used}"))
+        said = f"{_locked(data)}; used by {used}"
+        print(printable(f"{one.key}  {data['transport']}  {where}\n  {said}"))
+        for kind in ("prompts", "resources"):
+            if data[kind]:
+                print(printable(f"  {kind}: {', '.join(data[kind])}"))
     if not servers:
         note("the project has no MCP servers")
     return DONE
@@ -113,16 +118,112 @@ def call(
     given = input_of(input or [], input_file)
     checked, servers = _servers(path)
     one = _one(servers, server)
-    result = trial.tried(trial.called(checked.project, one, tool, given, _say))
-    if isinstance(result, str) and not json:
-        print(printable(result))
-    else:
-        print_json(result)
+    return _given(trial.tried(trial.called(checked.project, one, tool, given, _say)), json)
+
+
+def resources(server: str, path: Path = Path("."), /, *, json: _Flag = False) -> int:
+    """Start or reach an MCP server, and list its resources.
+
+    Parameters
+    ----------
+    server
+        The id of the server.
+    path
+        A project directory or a YAML file.
+    json
+        Print them as data.
+    """
+    found = _listing(server, path).resources or ()
+    if json:
+        print_json([asdict(one) for one in found])
+        return DONE
+    for one in found:
+        print(printable(f"{one.name}  {one.mime_type}".rstrip()))
     return DONE
 
 
+def prompts(server: str, path: Path = Path("."), /, *, json: _Flag = False) -> int:
+    """Start or reach an MCP server, and list its prompts.
+
+    Parameters
+    ----------
+    server
+        The id of the server.
+    path
+        A project directory or a YAML file.
+    json
+        Print them as data; arguments are true where they are needed.
+    """
+    found = _listing(server, path).prompts or ()
+    if json:
+        print_json([asdict(one) for one in found])
+        return DONE
+    for one in found:
+        names = [name if needed else f"{name}?" for name, needed in one.arguments.items()]
+        print(printable(f"{one.name}({', '.join(names)})"))
+        for line in one.description.strip().splitlines():
+            print(printable(f"  {line}"))
+    return DONE
+
+
+def read(server: str, uri: str, path: Path = Path("."), /, *, json: _Flag = False) -> int:
+    """Read a resource of an MCP server, and print what `.mcps.SERVER.resource("URI")` gives.
+
+    Parameters
+    ----------
+    server
+        The id of the server.
+    uri
+        The URI of the resource.
+    path
+        A project directory or a YAML file.
+    json
+        Print text in quotes, too, so that what is printed is JSON.
+    """
+    from compozy_prefect.runtime.mcp import trial
+
+    checked, servers = _servers(path)
+    one = _one(servers, server)
+    return _given(trial.tried(trial.resource(checked.project, one, uri, _say)), json)
+
+
+def prompt(
+    server: str,
+    name: str,
+    path: Path = Path("."),
+    /,
+    *,
+    input: Items = None,
+    input_file: InputFile = None,
+    json: _Flag = False,
+) -> int:
+    """Fill in a prompt of an MCP server, and print what `.mcps.SERVER.prompt("NAME", …)` gives.
+
+    Parameters
+    ----------
+    server
+        The id of the server.
+    name
+        The name of the prompt.
+    path
+        A project directory or a YAML file.
+    input
+        key=value of its arguments, as often as needed.
+    input_file
+        The arguments as YAML or JSON; `-` reads stdin. Keys given by --input win.
+    json
+        Print it in quotes, so that what is printed is JSON.
+    """
+    from compozy_prefect.runtime.mcp import trial
+
+    given = input_of(input or [], input_file)
+    checked, servers = _servers(path)
+    one = _one(servers, server)
+    return _given(trial.tried(trial.prompt(checked.project, one, name, given, _say)), json)
+
+
 def lock(path: Path = Path("."), /, *, check: _Flag = False, json: _Flag = False) -> int:
-    """Ask the MCP servers of a project for their tools, and write compozy.lock.
+    """Ask the MCP servers of a project what they have, and write compozy.lock.
 
     Parameters
     ----------
@@ -157,8 +258,11 @@ def lock(path: Path = Path("."), /, *, check: _Flag = False, json: _Flag = False
     text = dumps(found)
     if servers or before.exists:
         target.write_text(text, "utf-8")
-        count = sum(len(one) for one in found.values())
-        note(f"wrote {target}: {count} tools of {len(found)} servers")
+        counts = [
+            f"{sum(len(getattr(one, kind) or ()) for one in found.values())} {kind}"
+            for kind in ("tools", "prompts", "resources")
+        ]
+        note(f"wrote {target}: {', '.join(counts)} of {len(found)} servers")
     else:
         note("the project has no MCP servers")
     return DONE
@@ -181,6 +285,29 @@ def _one(servers: Mapping[str, Server], name: str) -> Server:
         hint = suggest(name, servers, what="there are") or "it has none at all"
         raise UsageError(f"the project has no MCP server `{name}`; {hint}")
     return servers[name]
+
+
+def _listing(server: str, path: Path) -> Listing:
+    from compozy_prefect.runtime.mcp import trial
+
+    checked, servers = _servers(path)
+    return trial.tried(trial.listing(checked.project, _one(servers, server), _say))
+
+
+def _given(value: Json, json: bool) -> int:
+    if isinstance(value, str) and not json:
+        print(printable(value))
+    else:
+        print_json(value)
+    return DONE
+
+
+def _locked(data: Mapping[str, Any]) -> str:
+    """What the lock knows of a server."""
+    if not data["locked"]:
+        return "not locked"
+    known = [kind for kind in ("tools", "prompts", "resources") if data[kind] or kind == "tools"]
+    return f"{', '.join(f'{len(data[kind])} {kind}' for kind in known)} in the lock"
 
 
 def _say(text: str) -> None:

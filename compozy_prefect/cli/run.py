@@ -139,7 +139,7 @@ def answers_of(project: CompiledProject, path: Path | None) -> Mocks | None:
     from compozy_prefect.runtime.mocks import Mocks
 
     answers = Mocks.from_file(path)
-    for stranger in answers.unknown(project.agents, project.tools, project.servers):
+    for stranger in answers.unknown(*project.known):
         note(f"warning: {stranger.message}")
     return answers
 

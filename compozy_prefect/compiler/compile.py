@@ -74,12 +74,18 @@ class CompiledProject:
     # All that mocks may name, also what no task uses: agents with their actions, and tools.
     agents: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     tools: frozenset[str] = field(default_factory=frozenset, repr=False)
-    # MCP servers whose tools are only known when they run.
+    # MCP servers, and those whose tools are only known when they run.
+    every_server: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
 
     @property
     def plan(self) -> Plan:
         return self.lowered.plan
+
+    @property
+    def known(self) -> tuple[Mapping[str, frozenset[str]], *tuple[frozenset[str], ...]]:
+        """What mocks may name, as `Mocks.unknown` takes it."""
+        return self.agents, self.tools, self.servers, self.every_server
 
     @cached_property
     def workflows(self) -> tuple[str, ...]:
@@ -161,6 +167,7 @@ def compiled(checked: CheckedProject, *, strict: bool = False) -> CompiledProjec
         env={**loaded.env, **lowered.secrets},
         warnings=checked.diagnostics,
         sources=checked.sources,
+        every_server=frozenset(id for one in checked.project.workflows for id in one.scope.mcps),
         servers=_servers(lowered.plan),
         agents=agents,
         tools=tools,

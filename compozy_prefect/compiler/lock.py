@@ -1,11 +1,14 @@
-"""`compozy.lock`: the tools that MCP servers had when somebody looked at them (language.md §8).
+"""`compozy.lock`: what MCP servers had when somebody looked at them (language.md §8).
 
-    {"lock": 1, "servers": {"files": {"tools": {"read": {
-        "description": "…", "hash": "sha256:…", "input_schema": {…}}}}}}
+    {"lock": 1, "servers": {"files": {
+        "tools": {"read": {"description": "…", "hash": "sha256:…", "input_schema": {…}}},
+        "prompts": {"greet": {"description": "…", "arguments": {"name": true}}},
+        "resources": {"file:///{name}": {"mime_type": "text/plain", "is_pattern": true}}}}}
 
 It stands beside `compozy.yaml` and is meant to be committed: agents are offered what it holds, and
 a server that has changed since is told from it. A server is there under its id; where two workflows
-have different ones of the same id, under `workflow/id`.
+have different ones of the same id, under `workflow/id`. Locks of before say nothing of prompts and
+resources.
 """
 
 from __future__ import annotations
@@ -15,27 +18,45 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.canonical import canonical
-from compozy_prefect.compiler.plan import Json, McpPlan, McpToolPlan
+from compozy_prefect.compiler.plan import (
+    Json,
+    McpPlan,
+    McpPromptPlan,
+    McpResourcePlan,
+    McpToolPlan,
+)
 from compozy_prefect.diagnostics import Diagnostic, SourceText, Span, error
 
 NAME = "compozy.lock"
 FORMAT = 1
 _AGAIN = "write it again with `compozy mcp lock`"
-_MOST_LINES = 12  # of the difference of one tool
+_MOST_LINES = 12  # of the difference of one tool, prompt or resource
 _LONGEST_LINE = 200
 
 Tools = tuple[McpToolPlan, ...]
+Prompts = tuple[McpPromptPlan, ...]
+Resources = tuple[McpResourcePlan, ...]
+_One = McpToolPlan | McpPromptPlan | McpResourcePlan
+
+
+class Listing(NamedTuple):
+    """All that a server lists; None is not known."""
+
+    tools: Tools = ()
+    prompts: Prompts | None = None
+    resources: Resources | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
     """`servers` by their key; `lines` where each begins. `exists` is false without a file."""
 
-    servers: Mapping[str, Tools] = field(default_factory=dict)
+    servers: Mapping[str, Listing] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict)
     exists: bool = False
 
@@ -44,17 +65,17 @@ class Lock:
         return next((key for key in (f"{workflow}/{id}", id) if key in self.servers), "")
 
     def locked(self, workflow: str, server: McpPlan) -> McpPlan:
-        """The server with its tools, if they are known."""
+        """The server with what it lists, if that is known."""
         key = self.key(workflow, server.id)
-        return replace(server, is_locked=True, tools=self.servers[key]) if key else server
+        return replace(server, is_locked=True, **self.servers[key]._asdict()) if key else server
 
-    def differences(self, found: Mapping[str, Tools]) -> dict[str, Difference]:
+    def differences(self, found: Mapping[str, Listing]) -> dict[str, Difference]:
         """How what the servers have differs, by their keys; without those that are alike."""
-        keys = sorted({*found, *self.servers})
-        each = {k: difference(self.servers.get(k, ()), found.get(k, ())) for k in keys}
+        keys, none = sorted({*found, *self.servers}), Listing()
+        each = {k: difference(self.servers.get(k, none), found.get(k, none)) for k in keys}
         return {key: one for key, one in each.items() if one.lines}
 
-    def holds(self, found: Mapping[str, Tools]) -> bool:
+    def holds(self, found: Mapping[str, Listing]) -> bool:
         """Whether it is what would be written."""
         is_needed = self.exists == bool(found)
         return is_needed and self.servers.keys() >= found.keys() and not self.differences(found)
@@ -88,7 +109,7 @@ def read(root: Path) -> Read:
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("lock") != FORMAT:
             raise ValueError(f'it does not begin with `"lock": {FORMAT}`')
-        servers = {str(key): _tools(key, one) for key, one in data["servers"].items()}
+        servers = {str(key): _listing(key, one) for key, one in data["servers"].items()}
     except json.JSONDecodeError as fault:
         what = f"it is no JSON: {fault.msg.lower()}"
         return Read(Lock(exists=True), source, (_fault(what, fault.lineno, fault.colno),))
@@ -97,6 +118,31 @@ def read(root: Path) -> Read:
         return Read(Lock(exists=True), source, (_fault(told),))
     lines = _lines(text, servers)
     return Read(Lock(servers, lines, True), source, ())
+
+
+def _listing(server: str, data: Any) -> Listing:
+    prompts, resources = data.get("prompts"), data.get("resources")
+    return Listing(
+        _tools(server, data),
+        None if prompts is None else tuple(_prompt(*one) for one in sorted(prompts.items())),
+        None if resources is None else tuple(_resource(*one) for one in sorted(resources.items())),
+    )
+
+
+def _prompt(name: str, data: Any) -> McpPromptPlan:
+    made = McpPromptPlan(name, data["description"], dict(data["arguments"]))
+    if not isinstance(made.description, str) or any(
+        not isinstance(is_needed, bool) for is_needed in made.arguments.values()
+    ):
+        raise TypeError
+    return made
+
+
+def _resource(uri: str, data: Any) -> McpResourcePlan:
+    made = McpResourcePlan(uri, data["mime_type"], data.get("is_pattern", False))
+    if not isinstance(made.mime_type, str) or not isinstance(made.is_pattern, bool):
+        raise TypeError
+    return made
 
 
 def _tools(server: str, data: Any) -> Tools:
@@ -124,23 +170,36 @@ def _lines(text: str, servers: Iterable[str]) -> dict[str, int]:
     return {keys[line]: n for n, line in enumerate(text.splitlines(), 1) if line in keys}
 
 
-def dumps(servers: Mapping[str, Iterable[McpToolPlan]]) -> str:
-    """The text of the file: sorted, so that it differs where the tools do."""
-    data = {
-        key: {
-            "tools": {
-                tool.name: {
-                    "description": tool.description,
-                    "hash": fingerprint(tool),
-                    "input_schema": tool.input_schema,
-                }
-                for tool in tools
-            }
-        }
-        for key, tools in servers.items()
-    }
+def dumps(servers: Mapping[str, Listing]) -> str:
+    """The text of the file: sorted, so that it differs where the servers do."""
+    data = {key: _data(listing) for key, listing in servers.items()}
     whole = {"lock": FORMAT, "servers": data}
     return json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _data(listing: Listing) -> dict[str, Json]:
+    out: dict[str, Json] = {
+        "tools": {
+            tool.name: {
+                "description": tool.description,
+                "hash": fingerprint(tool),
+                "input_schema": tool.input_schema,
+            }
+            for tool in listing.tools
+        }
+    }
+    if listing.prompts is not None:
+        out["prompts"] = {
+            one.name: {"description": one.description, "arguments": one.arguments}
+            for one in listing.prompts
+        }
+    if listing.resources is not None:
+        out["resources"] = {
+            one.name: {"mime_type": one.mime_type}
+            | ({"is_pattern": True} if one.is_pattern else {})
+            for one in listing.resources
+        }
+    return out
 
 
 def fingerprint(tool: McpToolPlan) -> str:
@@ -150,7 +209,10 @@ def fingerprint(tool: McpToolPlan) -> str:
 
 
 class Difference(NamedTuple):
-    """How the tools of a server differ from the locked ones. `lines` say it for people."""
+    """How what a server lists differs from the lock. `lines` say it for people.
+
+    Tools are there by their names, others as `prompt greet` and `resource file:///a`.
+    """
 
     gone: tuple[str, ...]
     new: tuple[str, ...]
@@ -159,32 +221,62 @@ class Difference(NamedTuple):
 
     @property
     def breaks(self) -> bool:
-        """Whether what agents are offered is not what there is."""
+        """Whether what agents are offered, or templates rely on, is not what there is."""
         return bool(self.gone or self.changed)
 
 
-def difference(locked: Iterable[McpToolPlan], found: Iterable[McpToolPlan]) -> Difference:
-    before, after = {t.name: t for t in locked}, {t.name: t for t in found}
-    gone = tuple(sorted(before.keys() - after.keys()))
-    new = tuple(sorted(after.keys() - before.keys()))
+def difference(locked: Listing, found: Listing) -> Difference:
+    """Of what both sides know."""
+    each = [of_kind("tool", locked.tools, found.tools)]
+    if locked.prompts is not None and found.prompts is not None:
+        each.append(of_kind("prompt", locked.prompts, found.prompts))
+    if locked.resources is not None and found.resources is not None:
+        each.append(of_kind("resource", locked.resources, found.resources))
+    gone, new, changed, lines = (tuple(chain(*parts)) for parts in zip(*each, strict=True))
+    return Difference(gone, new, changed, lines)
+
+
+def of_kind(kind: str, locked: Iterable[_One], found: Iterable[_One]) -> Difference:
+    """Of `tool`, `prompt` or `resource`."""
+    before, after = {one.name: one for one in locked}, {one.name: one for one in found}
+    gone = sorted(before.keys() - after.keys())
+    new = sorted(after.keys() - before.keys())
     both = sorted(before.keys() & after.keys())
-    changed = tuple(n for n in both if fingerprint(before[n]) != fingerprint(after[n]))
-    lines = [f"- tool `{name}` is gone" for name in gone]
-    lines += [f"+ tool `{name}` is new" for name in new]
+    changed = [name for name in both if _differs(before[name], after[name])]
+    lines = [f"- {kind} `{name}` is gone" for name in gone]
+    lines += [f"+ {kind} `{name}` is new" for name in new]
     for name in changed:
-        lines.append(f"~ tool `{name}` has changed:")
+        lines.append(f"~ {kind} `{name}` has changed:")
         lines += _changes(before[name], after[name])
-    return Difference(gone, new, changed, tuple(lines))
+    prefix = "" if kind == "tool" else f"{kind} "
+
+    def named(names: list[str]) -> tuple[str, ...]:
+        return tuple(prefix + name for name in names)
+
+    return Difference(named(gone), named(new), named(changed), tuple(lines))
 
 
-def _changes(one: McpToolPlan, other: McpToolPlan) -> list[str]:
+def _differs(one: _One, other: _One) -> bool:
+    if isinstance(one, McpToolPlan) and isinstance(other, McpToolPlan):
+        return fingerprint(one) != fingerprint(other)
+    return one != other
+
+
+def _changes(one: _One, other: _One) -> list[str]:
     found = difflib.unified_diff(_text(one), _text(other), n=0, lineterm="")
     lines = [line for line in found if not line.startswith(("---", "+++", "@@"))]
     more = [f"    … and {len(lines) - _MOST_LINES} more lines"] if len(lines) > _MOST_LINES else []
     return [f"    {line[:_LONGEST_LINE]}" for line in lines[:_MOST_LINES]] + more
 
 
-def _text(tool: McpToolPlan) -> list[str]:
-    said = [f"description: {line}" for line in tool.description.splitlines()]
-    schema = json.dumps(tool.input_schema, indent=1, sort_keys=True, ensure_ascii=False)
+def _text(one: _One) -> list[str]:
+    """All that is known of one, in lines that a difference can show."""
+    if isinstance(one, McpResourcePlan):
+        return [f"mime type: {one.mime_type}", f"is a pattern: {one.is_pattern}"]
+    said = [f"description: {line}" for line in one.description.split("\n")]
+    if isinstance(one, McpPromptPlan):
+        needed = {True: "needed", False: "may be left out"}
+        said += [f"argument {name}: {needed[is_]}" for name, is_ in sorted(one.arguments.items())]
+        return said
+    schema = json.dumps(one.input_schema, indent=1, sort_keys=True, ensure_ascii=False)
     return [*said, *schema.splitlines()]

@@ -30,7 +30,14 @@ from compozy_prefect.compiler.definitions import (
 from compozy_prefect.compiler.models import budget_plan, given_or, loop_plan, model_plan
 from compozy_prefect.compiler.natives import NATIVES
 from compozy_prefect.compiler.needs import waits_of
-from compozy_prefect.compiler.places import called_tools, of_server, of_tool, places
+from compozy_prefect.compiler.places import (
+    asked_servers,
+    called_tools,
+    of_server,
+    of_tool,
+    places,
+    servers_used,
+)
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
@@ -181,6 +188,8 @@ class _Workflow:
 
     def plan(self) -> WorkflowPlan:
         workflow = self._scope.workflow
+        # First, since templates ask them by their ids: of two with one id the other gets a number.
+        self._servers(asked_servers(self._scope))
         steps = tuple(self._step(step) for step in self._tree.steps)
         for name in called_tools(self._scope):
             self._tool_key(name)
@@ -217,7 +226,8 @@ class _Workflow:
         for step in self._tree.all:
             out[pointer("workflows", key, *step.pointer)] = _position(step.task.node.at("id").span)
         tools = (place for tool in self._scope.tools_used for place in of_tool(tool))
-        servers = (place for mcp in self._scope.mcps_used for place in of_server(mcp))
+        used = servers_used(self._scope)
+        servers = (place for mcp in used for place in of_server(mcp))
         for one in (*places(self._scope), *tools, *servers):
             at = one.pointer
             if one.owner is not None:
@@ -229,7 +239,7 @@ class _Workflow:
         for tool in self._scope.tools_used:
             if id(tool.node) in self._keys:
                 out |= _code(tool, pointer("workflows", key, "tools", self._keys[id(tool.node)]))
-        for mcp in self._scope.mcps_used:
+        for mcp in used:
             if id(mcp.node) in self._keys:
                 where = pointer("workflows", key, "mcps", self._keys[id(mcp.node)])
                 out[where] = _position(place(mcp, "id", "url", "command"))
@@ -446,7 +456,7 @@ class _Workflow:
         self._keys[id(tool.node)] = _keep(self._tools, made)
         return self._keys[id(tool.node)]
 
-    def _servers(self, given: list[McpReference]) -> tuple[str, ...]:
+    def _servers(self, given: Iterable[McpReference]) -> tuple[str, ...]:
         allowed, keys = self._config["llm.allowed_mcp_names"], list[str]()
         for mcp in (self._scope.mcp(one) for one in given):
             if mcp is None or (allowed and mcp_id(mcp) not in allowed):

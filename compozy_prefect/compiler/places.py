@@ -6,7 +6,7 @@ that nothing is planned that was not checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -121,13 +121,30 @@ def _places(scope: Scope) -> Iterator[Place]:
 
 def called_tools(scope: Scope) -> Iterator[str]:
     """The tools whose methods prompts call: `.tools.<id>.<method>(…)` (§6.2)."""
+    return _named(scope, "tools", scope.tools)
+
+
+def asked_servers(scope: Scope) -> tuple[Mcp, ...]:
+    """The MCP servers that prompts ask: `.mcps.<id>.<method>(…)`."""
+    names = dict.fromkeys(_named(scope, "mcps", scope.mcps))
+    return tuple(scope.mcps[name] for name in names)
+
+
+def servers_used(scope: Scope) -> tuple[Mcp, ...]:
+    """The MCP servers of agents, and those that prompts ask."""
+    every = (*scope.mcps_offered, *asked_servers(scope))
+    return tuple({id(mcp.node): mcp for mcp in every}.values())
+
+
+def _named(scope: Scope, root: str, known: Container[str]) -> Iterator[str]:
+    """The names in `.<root>.<name>` of prompts."""
     for place in places(scope):
         text = str(place.node.value)
-        if place.sees == "prompt" and ".tools." in text:
+        if place.sees == "prompt" and f".{root}." in text:
             with suppress(TemplateError):
                 for read in parse(text).reads:
                     name = read.segments[1] if len(read.segments) > 1 else None
-                    if read.segments[0] == "tools" and str(name) in scope.tools:
+                    if read.segments[0] == root and str(name) in known:
                         yield str(name)
 
 

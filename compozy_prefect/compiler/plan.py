@@ -214,13 +214,34 @@ class McpToolPlan:
 
 
 @dataclass(frozen=True)
+class McpPromptPlan:
+    """A prompt of an MCP server, as `compozy.lock` has it. `arguments` say if each is needed."""
+
+    name: str
+    description: str = ""
+    arguments: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class McpResourcePlan:
+    """A resource of an MCP server, as `compozy.lock` has it.
+
+    `name` is its URI; of many alike (`is_pattern`) it is the template of their URIs, RFC 6570.
+    """
+
+    name: str
+    mime_type: str = ""
+    is_pattern: bool = False
+
+
+@dataclass(frozen=True)
 class McpPlan:
     """An MCP server (language.md §8). Text in `url`, `args`, `headers` and `env` is a template.
 
     `start_timeout` and `timeout`, that of a call, are seconds, `max_sessions` 0 for any number.
     `only` are the names of the tools that there are, None for all, `without` those that there are
-    not. `tools` are what `compozy.lock` holds if the server `is_locked`. `is_required`: without it
-    an agent that uses it fails.
+    not. `tools` are what `compozy.lock` holds if the server `is_locked`; `prompts` and `resources`
+    are None where it does not say. `is_required`: without it an agent that uses it fails.
     """
 
     id: str
@@ -240,6 +261,8 @@ class McpPlan:
     is_required: bool = False
     is_locked: bool = False
     tools: tuple[McpToolPlan, ...] = ()
+    prompts: tuple[McpPromptPlan, ...] | None = None
+    resources: tuple[McpResourcePlan, ...] | None = None
 
     def has(self, tool: str) -> bool:
         """Whether the filter lets a tool through."""

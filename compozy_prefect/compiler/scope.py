@@ -130,7 +130,7 @@ class Scope:
         return tuple({id(tool.node): tool for tool in every}.values())
 
     @cached_property
-    def mcps_used(self) -> tuple[Mcp, ...]:
+    def mcps_offered(self) -> tuple[Mcp, ...]:
         """The MCP servers of the agents of this workflow, and of its tasks that only ask."""
         given: list[Any] = [one for agent in self.agents_used for one in agent.mcps]
         for task in self.tasks:

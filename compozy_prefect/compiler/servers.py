@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.definitions import mcp_plan
+from compozy_prefect.compiler.places import servers_used
 from compozy_prefect.compiler.plan import McpPlan
 from compozy_prefect.diagnostics import Span
 from compozy_prefect.language.models.mcp import Mcp
 
 
 class Server(NamedTuple):
-    """`key` is what `compozy.lock` calls it; `workflows` are those whose agents use it."""
+    """`key` is what `compozy.lock` calls it; `workflows` are those that use it."""
 
     key: str
     plan: McpPlan
@@ -30,6 +31,8 @@ class Server(NamedTuple):
             "url": plan.url or None,
             "locked": plan.is_locked,
             "tools": [tool.name for tool in plan.tools if plan.has(tool.name)],
+            "prompts": [one.name for one in plan.prompts or ()],
+            "resources": [one.name for one in plan.resources or ()],
             "workflows": list(self.workflows),
         }
 
@@ -41,7 +44,7 @@ def servers(project: Project) -> list[Server]:
         scope, name = checked.scope, checked.scope.workflow.key
         for mcp in scope.mcps.values():
             found.setdefault(id(mcp.node), (mcp, name, set()))
-        for mcp in scope.mcps_used:
+        for mcp in servers_used(scope):
             found.setdefault(id(mcp.node), (mcp, name, set()))[2].add(name)
     config, lock = project.loaded.config, project.lock.lock
     plans = [(mcp_plan(mcp, config), mcp, name, used) for mcp, name, used in found.values()]

@@ -21,7 +21,7 @@ VARIABLES: dict[Scope, frozenset[str]] = {
     # Fields that are rendered once the task's own `with` is.
     "own": _TASK | {"with"},
     "outputs": _TASK | {"with", "output"},
-    "prompt": _TASK | {"with", "memory"},
+    "prompt": _TASK | {"with", "memory", "mcps"},
     "workflow outputs": _ALWAYS
     | {"output", "status", "error", "workflow_id", "workflow_exec_id", "config"},
     "workflow": _ALWAYS,
@@ -30,6 +30,12 @@ VARIABLES: dict[Scope, frozenset[str]] = {
     # What a webhook brings, before the workflow has an input.
     "event": frozenset({"payload", "headers", "query", "env"}),
 }
+
+# What an MCP server is asked for by `.mcps.<id>.<method>(…)`, with the least and the most
+# arguments: its address or name, and what a prompt is filled in with.
+ASKED_FOR = {"resource": (1, 1), "prompt": (1, 2)}
+COUNTS = {"resource": "one argument", "prompt": "one or two arguments"}
+MCP_FIELDS = frozenset({"id", "transport"})
 
 # What the `outputs` of a container see besides.
 CONTAINER = frozenset({"children", "progress"})

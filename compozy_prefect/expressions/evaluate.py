@@ -381,26 +381,33 @@ class ExpressionCompiler:
         return many
 
     def _method(self, node: Path, arguments: Arguments, at_root: bool) -> Expression:
-        """`.tools.<id>.<method>(…)` (§6.2), where the environment calls tools: in prompts."""
-        of_tool = at_root and _names(node, 0) == "tools"
+        """`.tools.<id>.<method>(…)` (§6.2), where the environment calls tools: in prompts.
+
+        So it is with `.mcps.<id>.<method>(…)`.
+        """
+        root = str(_names(node, 0)) if at_root else ""
+        what = {"tools": "a tool cannot be called", "mcps": "an MCP server cannot be asked"}
         fault = self.fault(
             arguments,
             FUNCTION,
-            "a tool cannot be called from this template"
-            if of_tool
+            f"{what[root]} from this template"
+            if root in what
             else "a method call needs a tool: `.tools.<id>.<method>(…)` in a prompt",
         )
         names = [segment.name for segment in node.segments[:3] if isinstance(segment, Key)]
-        if not of_tool or len(names) != 3 or node.segments[3:] != (arguments,):
+        if root not in what or len(names) != 3 or node.segments[3:] != (arguments,):
             raise fault
-        _, tool, method = map(str, names)
+        _, id, method = map(str, names)
         values = [self.expression(item) for item in arguments.items]
 
         def run(frame: Frame) -> Value:
-            if frame.environment is None or frame.environment.tool is None:
+            environment, call = frame.environment, None
+            if environment is not None:
+                call = environment.tool if root == "tools" else environment.server
+            if call is None:
                 raise fault
             self.step(frame, node)
-            return frame.environment.tool(tool, method, [value(frame) for value in values])
+            return call(id, method, [value(frame) for value in values])
 
         return run
 

@@ -52,7 +52,7 @@ class Subscript(Node):
 
 
 class Arguments(Node):
-    """`(…)` after a path: a method call, under `.tools` only."""
+    """`(…)` after a path: a method call, under `.tools` and `.mcps` only."""
 
     items: tuple[Node, ...]
 

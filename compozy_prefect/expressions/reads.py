@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from compozy_prefect.expressions.nodes import (
+    Arguments,
     Binary,
     Call,
     Choice,
@@ -41,6 +42,13 @@ class Read(NamedTuple):
     guarded: bool
 
 
+class Asked(NamedTuple):
+    """`.<root>.<id>.<method>(…)`: the path, whose last segment is the call, and its arguments."""
+
+    read: Read
+    arguments: tuple[Node, ...]
+
+
 class Use(NamedTuple):
     """A function and its literal text arguments: `validateSchema('ticket')`."""
 
@@ -55,12 +63,12 @@ Guards = frozenset[str]
 
 def reads_of(
     body: tuple[Node, ...], guards: Guards, guarded: bool = False
-) -> tuple[tuple[Read, ...], tuple[Use, ...]]:
-    """Every read and every use of a function, in the order of the text."""
+) -> tuple[tuple[Read, ...], tuple[Use, ...], tuple[Asked, ...]]:
+    """Every read, use of a function and call of a method, in the order of the text."""
     walk = _Walk(guards)
     for node in body:
         walk.node(node, True, guarded)
-    return tuple(walk.reads), tuple(walk.uses)
+    return tuple(walk.reads), tuple(walk.uses), tuple(walk.asked)
 
 
 class _Walk:
@@ -69,6 +77,7 @@ class _Walk:
     def __init__(self, guards: Guards) -> None:
         self.reads: list[Read] = []
         self.uses: list[Use] = []
+        self.asked: list[Asked] = []
         self._guards = guards
         self._defining = False
 
@@ -101,6 +110,9 @@ class _Walk:
         read = self._read(node, at_root, guarded)
         if read is not None:
             self.reads.append(read)
+            last = node.segments[-1]
+            if isinstance(last, Arguments):
+                self.asked.append(Asked(read, last.items))
         elif isinstance(node.base, Node):
             self.node(node.base, at_root, guarded)
         for segment in node.segments:

@@ -34,7 +34,7 @@ from compozy_prefect.expressions.nodes import (
     With,
 )
 from compozy_prefect.expressions.parser import parse_template
-from compozy_prefect.expressions.reads import Read, Use, reads_of
+from compozy_prefect.expressions.reads import Asked, Read, Use, reads_of
 from compozy_prefect.expressions.statements import Compiler, Statement
 from compozy_prefect.expressions.syntax import LAZY
 from compozy_prefect.language.names import nearest
@@ -72,7 +72,8 @@ class Template:
         self.is_bare = is_bare
         self.reads: tuple[Read, ...]
         self.uses: tuple[Use, ...]
-        self.reads, self.uses = reads_of(body, _GUARDS, is_bare)
+        self.asked: tuple[Asked, ...]
+        self.reads, self.uses, self.asked = reads_of(body, _GUARDS, is_bare)
         self._keys = self._plain_path()
         self._makes_values = any(use.name not in _PASSING for use in self.uses)
 

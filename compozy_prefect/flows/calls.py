@@ -1,7 +1,7 @@
 """The calls of a step, as the journal keeps them and as Prefect and an observer see them.
 
-A step that only asks a model once is one row in Prefect; the calls of an agent that has tools are
-rows of their own below it.
+A step that only asks a model once is one row in Prefect; the calls of an agent that has tools, and
+those of prompts, are rows of their own below it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class KeptCalls:
     def note(self, key: str, value: Json) -> None:
         self._journal.note(self._prefix + key, self._redactor.json(value))
 
-    async def keep(self, key: str, value: Json) -> None:
-        await self._journal.keep(self._prefix + key, self._redactor.json(value))
+    async def keep(self, key: str, value: Json) -> Json:
+        kept = self._redactor.json(value)
+        await self._journal.keep(self._prefix + key, kept)
         await faults.point("talk.called", self._where)
+        return kept
 
 
 _MOST_LINES, _LONGEST_LINE = 200, 2000  # of what a tool prints in one call
@@ -48,9 +50,9 @@ MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name a
 
 
 class StepWatch:
-    """Tells of the calls of one step: log lines, rows where it has tools, and pieces of answers.
+    """Tells of the calls of one step: log lines, rows, and pieces of answers.
 
-    `book` gets each call of a model, without secrets.
+    `shows_models`: the calls of models are rows, too. `book` gets each of them, without secrets.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class StepWatch:
         log: engine.Log,
         redactor: Redactor,
         watched: Watched,
-        make_row: MakeRow | None,
+        make_row: MakeRow,
+        shows_models: bool,
         book: Callable[[Called], None],
     ) -> None:
         self._step, self._log, self._redactor = step, log, redactor
         self._watched, self._make_row, self._book = watched, make_row, book
+        self._shows_models = shows_models
         self._rows: dict[str, engine.Row] = {}
 
     @property
@@ -71,7 +75,7 @@ class StepWatch:
         return self._watched.streams
 
     def began(self, key: str, kind: str, name: str) -> None:
-        if self._make_row is not None:
+        if kind != "model" or self._shows_models:
             row = self._rows[key] = self._make_row(key, name, kind)
             row.running()
 
@@ -84,7 +88,7 @@ class StepWatch:
             cost = "" if not usage.cost_usd else f", {usage.cost_usd:.6f} USD"
             what = f"model {called.name}: {tokens}{cost}"
         else:
-            what = f"tool {called.name}"
+            what = f"{called.kind} {called.name}"
         if error:
             self._log.warning("%s failed after %.2f s: %s", what, called.seconds, error)
         elif not called.again:

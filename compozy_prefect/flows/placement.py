@@ -47,7 +47,7 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
             return f"agent `{agent.id}` may call workflows"
         if any(_ends_with_process(memories[use.memory]) for use in agent.memory):
             return f"the memory of agent `{agent.id}` is kept in that process"
-    # A prompt may call any tool.
+    # A prompt may call any tool, and ask any server.
     tools = set(scope.workflow.tools) if agents else {one.tool.tool for one in inner if one.tool}
     writing = sorted(id for id in tools if scope.workflow.tools[id].effect == WRITE)
     if writing:
@@ -55,6 +55,7 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
     if scope.services.mocks is None:
         return ""
     used = {f"agents.{agent.id}" for agent in agents} | {f"tools.{id}" for id in tools}
+    used |= {f"mcps.{id}" for id in scope.workflow.mcps} if agents else set()
     counted = sorted(used & scope.services.mocks.counted())
     return f"the mocks of `{counted[0]}` answer call by call" if counted else ""
 

@@ -151,9 +151,8 @@ class StepRunner:
             after = (self.row_id(instance),)
             return engine.Row(self.pace, self.flow_run, at, name, f"{kind} call", after)
 
-        made = row if has_tools else None
         book = partial(self.ledger.add, instance.where)
-        return StepWatch(instance.step, log, self.redactor, self.watched, made, book)
+        return StepWatch(instance.step, log, self.redactor, self.watched, row, has_tools, book)
 
     def row_id(self, instance: Instance) -> UUID:
         return engine.row_id(self.flow_run, instance.where)

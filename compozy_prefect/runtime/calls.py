@@ -6,6 +6,8 @@ broke off goes on at the call it had reached, and nothing is paid twice.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from compozy_prefect.compiler.plan import Json
@@ -23,8 +25,11 @@ class Calls(Protocol):
         """Keeps it some time soon."""
         ...
 
-    async def keep(self, key: str, value: Json) -> None:
-        """Keeps it, with all that was noted. Raises RunError when it cannot be kept."""
+    async def keep(self, key: str, value: Json) -> Json:
+        """Keeps it, with all that was noted, and gives it as it is kept: without secrets.
+
+        Raises RunError when it cannot be kept.
+        """
         ...
 
 
@@ -36,11 +41,12 @@ class Nowhere:
 
     def note(self, key: str, value: Json) -> None: ...
 
-    async def keep(self, key: str, value: Json) -> None: ...
+    async def keep(self, key: str, value: Json) -> Json:
+        return value
 
 
 class Called(NamedTuple):
-    """A call that is over. `kind` is `model` or `tool`, `name` that of the model or the tool.
+    """A call that is over. `kind` is `model`, `tool`, `resource` or `prompt`; `name` says which.
 
     `again`: it was made by an earlier process, and read. `error` is empty when it succeeded.
     """
@@ -85,3 +91,25 @@ class Unwatched:
     def printed(self, tool: str, text: str) -> None: ...
 
     def chunk(self, text: str | None) -> None: ...
+
+
+async def once(
+    calls: Calls, watch: Watch, key: str, kind: str, name: str, make: Callable[[], Awaitable[Json]]
+) -> Json:
+    """What is kept of a call, or else what `make` gives, as it is then kept.
+
+    Whoever goes on is given the same as who began. Raises what `make` raises.
+    """
+    started, kept = time.monotonic(), calls.get(key)
+    watch.began(key, kind, name)
+    if kept is not None:
+        watch.ended(Called(key, kind, name, 0.0, again=True))
+        return kept["result"]
+    try:
+        result = await make()
+    except BaseException as fault:
+        seconds, said = time.monotonic() - started, str(fault) or "cancelled"
+        watch.ended(Called(key, kind, name, seconds, error=said))
+        raise
+    watch.ended(Called(key, kind, name, time.monotonic() - started))
+    return (await calls.keep(key, {"result": result}))["result"]

@@ -5,7 +5,8 @@
     {"kind": "tool", "name": "search", "asked": {…}, "error": {…}}
 
 A file that was fetched is a line, too, of the kind `file`; of files the digest is kept. One of the
-kind `mcp` has the tools that an MCP server lists, where no lock says which it has.
+kind `mcp` has the tools that an MCP server lists, where no lock says which it has; `resource` and
+`prompt` are what prompts have read of a server, as `server/name`.
 
 A line a call, written when it has ended, without the secrets of the run. Two runs that ask the same
 get the same answers, so that what differs from run to run, the clock of templates and the id of the

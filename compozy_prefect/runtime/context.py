@@ -55,6 +55,11 @@ class _Run:
         }
         self.agents = {key: _agent(agent) for key, agent in workflow.agents.items()}
         self.tools = {key: _tool(tool) for key, tool in workflow.tools.items()}
+        # Never an address or a variable, which may be secret.
+        self.mcps = {
+            key: {"id": server.id, "transport": server.transport}
+            for key, server in workflow.mcps.items()
+        }
 
 
 class RunContext:
@@ -232,7 +237,8 @@ class RunContext:
         memory: Mapping[str, Json],
     ) -> Context:
         """For a prompt and instructions: `.memory` has the transcripts of the agent (§4.4)."""
-        return self.for_step(step, env=env, action=action, given=given) | {"memory": memory}
+        seen = self.for_step(step, env=env, action=action, given=given)
+        return seen | {"memory": memory, "mcps": self._run.mcps}
 
     def for_outputs(
         self,

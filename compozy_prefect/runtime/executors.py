@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, pointer
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import agents, builtins, prompts, templates
 from compozy_prefect.runtime.budgets import Meter
-from compozy_prefect.runtime.calls import Calls, Watch
+from compozy_prefect.runtime.calls import Calls, Watch, once
 from compozy_prefect.runtime.llm.client import ToolOffer
-from compozy_prefect.runtime.mcp import offering
+from compozy_prefect.runtime.mcp import asking, offering
 from compozy_prefect.runtime.scope import Opened, Scope
 from compozy_prefect.runtime.tools import cli, dispatch
 from compozy_prefect.runtime.tools.effects import Effects
@@ -65,18 +63,8 @@ class Executors:
     async def _asked(
         self, call: AgentCall
     ) -> tuple[prompts.Asked, offering.Servers, dict[str, offering.Offered]]:
-        scope = self.scope
-        asked = await prompts.asked(scope, self.step, call, self.opened, self._method)
-        seen = scope.context.for_step(self.step, env=asked.env, given=self.opened.given)
-        servers = offering.Servers(
-            scope,
-            scope.workflow.agents[call.agent],
-            asked.request.action,
-            seen,
-            asked.env,
-            asked.environment,
-            partial(self._around_server, asked.env, ""),
-        )
+        asked = await prompts.asked(self.scope, self.step, call, self.opened, self._method)
+        servers = self._servers(call, asked.request.action, asked.env, asked.environment)
         offered = await servers.offered(self.calls)
         if not offered:
             return asked, servers, offered
@@ -87,28 +75,58 @@ class Executors:
         request = replace(asked.request, tools=(*asked.request.tools, *tools))
         return replace(asked, request=request), servers, offered
 
+    def _servers(
+        self, call: AgentCall, action: str, env: Mapping[str, str], environment: Environment
+    ) -> offering.Servers:
+        scope = self.scope
+        seen = scope.context.for_step(self.step, env=env, given=self.opened.given)
+        agent, around = scope.workflow.agents[call.agent], partial(self._around_server, env, "")
+        return offering.Servers(scope, agent, action, seen, env, environment, around)
+
     async def use(self, tool: ToolPlan) -> Json:
         """The result of the step's tool, called with the `with` of the step."""
         opened = self.opened
         return await self._use(tool, opened.given, opened.env, opened.environment)
 
     async def _method(
+        self, call: prompts.MethodCall, env: Mapping[str, str], environment: Environment
+    ) -> Json:
+        """The result of a call of a prompt, `.<root>.<id>.<method>(…)` (language.md §6.2).
+
+        It is kept: a talk that goes on is asked the same, and nothing is called twice for it.
+        """
+        if call.root == "tools":
+            kind, name = "tool", call.id
+            made = partial(self._called, call, env, environment)
+        else:
+            what = asking.wanted(call.id, call.method, call.args)
+            kind, name = what.kind, f"{call.id}/{what.name}"
+            made = partial(self._read, call.id, what, env, environment)
+        return await once(self.calls, self.watch, f"prompt/{call.key}", kind, name, made)
+
+    async def _read(
         self,
-        name: str,
-        method: str,
-        args: list[Json],
+        server: str,
+        what: asking.Wanted,
         env: Mapping[str, str],
         environment: Environment,
     ) -> Json:
+        """What an MCP server gives for `.mcps.<id>.<method>(…)` (language.md §8)."""
+        if server not in self.scope.workflow.mcps:
+            raise _unknown("MCP server", server, self.scope.workflow.mcps, "MCP_SERVER_NOT_FOUND")
+        assert self.step.agent is not None
+        servers = self._servers(self.step.agent, "", env, environment)
+        return await asking.read(servers, server, what)
+
+    async def _called(
+        self, call: prompts.MethodCall, env: Mapping[str, str], environment: Environment
+    ) -> Json:
         """The result of `.tools.<id>.<method>(…)` (language.md §6.2)."""
-        tool = self.scope.workflow.tools.get(name)
+        tool = self.scope.workflow.tools.get(call.id)
         if tool is None:
-            known = ", ".join(sorted(self.scope.workflow.tools)) or "none"
-            message = f"there is no tool `{name}`; there are: {known}"
-            raise RunError(message, code="TOOL_NOT_FOUND", retryable=False)
-        tool, input = dispatch.method_call(tool, method, args)
-        digest = hashlib.sha256(canonical([method, args])).hexdigest()[:16]
-        result = await self._use(tool, input, env, environment, f"/{name}.{digest}")
+            raise _unknown("tool", call.id, self.scope.workflow.tools, "TOOL_NOT_FOUND")
+        tool, input = dispatch.method_call(tool, call.method, call.args)
+        result = await self._use(tool, input, env, environment, f"/{call.id}.{call.key}")
         has_data = tool.type in ("http", "cli") and isinstance(result, dict)
         return result.get("data") if has_data else result
 
@@ -213,3 +231,9 @@ class Executors:
         result = await builtins.call(id, given, workflows, key)
         self.meter.spend(result.usage)  # its own budgets have counted it
         return result.raw
+
+
+def _unknown(what: str, name: str, known: Iterable[str], code: str) -> RunError:
+    there_are = ", ".join(sorted(known)) or "none"
+    message = f"there is no {what} `{name}`; there are: {there_are}"
+    return RunError(message, code=code, retryable=False)

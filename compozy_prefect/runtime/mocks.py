@@ -1,12 +1,14 @@
-"""A mocks file → answers that stand in for agents and tools, and for nothing else (design.md).
+"""A mocks file → answers that stand in for agents, tools and servers, and for nothing else.
 
     agents: {<agent id>: {<action id or "*">: <answers>}}
     tools:  {<tool id>: <answers>}
+    mcps:   {<server id>: {resources: {<uri>: <answers>}, prompts: {<name>: <answers>}}}
     blocks: {<name of a block>: {<field>: <value>}}
     <answers>: {output | error, delay?, when?}, or a list of those
 
 A list answers call by call and its last entry repeats; an entry with `when` answers, each time,
-the calls whose input has the listed fields. What is mocked passes the same validation, mapping
+the calls whose input has the listed fields; that of a prompt is what it is filled in with, as text,
+and a resource has none. What is mocked passes the same validation, mapping
 and retries as a real answer: only the call itself is replaced.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +41,8 @@ ANY = "*"
 Keys = tuple[str | int, ...]
 """Where something stands in the mocks: keys and positions."""
 
+_ROOTS = ("agents", "tools", "mcps", "blocks")
+_SERVER = ("resources", "prompts")
 _KEYS = ("output", "error", "delay", "when")
 
 
@@ -75,7 +79,7 @@ class Answer:
 
 
 class _Answers:
-    """The entries for one agent's action or one tool, and how far their list has come."""
+    """The entries for one action, tool, resource or prompt, and how far their list has come."""
 
     def __init__(self, entries: Iterable[Answer]) -> None:
         self.entries = tuple(entries)
@@ -113,9 +117,11 @@ class Mocks:
         tools: Mapping[str, _Answers],
         data: Json = None,
         blocks: Mapping[str, Json] | None = None,
+        servers: Mapping[str, Mapping[tuple[str, str], _Answers]] | None = None,
     ) -> None:
         self._agents = agents
         self._tools = tools
+        self._servers = servers or {}  # by `resources` or `prompts`, and the name there
         self.blocks = blocks or {}
         self.data = data
 
@@ -130,7 +136,7 @@ class Mocks:
         if data is None:
             data = {}
         root = _mapping(data, source, ())
-        _known(root, ("agents", "tools", "blocks"), source, ())
+        _known(root, _ROOTS, source, ())
         agents: dict[str, dict[str, _Answers]] = {}
         for agent, actions in _part(root, "agents", source).items():
             at: Keys = ("agents", agent)
@@ -143,12 +149,16 @@ class Mocks:
             tool: _answers(answers, source, ("tools", tool))
             for tool, answers in _part(root, "tools", source).items()
         }
+        servers = {
+            server: dict(_server(given, source, ("mcps", server)))
+            for server, given in _part(root, "mcps", source).items()
+        }
         blocks: dict[str, Json] = {}
         for block, fields in _part(root, "blocks", source).items():
             at = ("blocks", block)
             blocks[block] = _mapping(fields, source, at, "the fields of the block")
             _json(fields, source, at)
-        return cls(agents, tools, root, blocks)
+        return cls(agents, tools, root, blocks, servers)
 
     def has_agent(self, agent: str, action: str) -> bool:
         actions = self._agents.get(agent, {})
@@ -158,13 +168,19 @@ class Mocks:
         return tool in self._tools
 
     def counted(self) -> set[str]:
-        """The agents and tools whose answers come call by call, as `agents.x` and `tools.x`."""
+        """What is answered call by call, as `agents.x`, `tools.x` and `mcps.x`."""
         agents = {
             f"agents.{id}"
             for id, actions in self._agents.items()
             if any(answers.count for answers in actions.values())
         }
-        return agents | {f"tools.{id}" for id, answers in self._tools.items() if answers.count}
+        servers = {
+            f"mcps.{id}"
+            for id, given in self._servers.items()
+            if any(answers.count for answers in given.values())
+        }
+        tools = {f"tools.{id}" for id, answers in self._tools.items() if answers.count}
+        return agents | tools | servers
 
     def for_agent(self, agent: str, action: str, given: Mapping[str, Json]) -> Answer | None:
         """The next answer of the action, None when the mocks do not name it.
@@ -193,11 +209,27 @@ class Mocks:
             raise ToolFailed(_unmatched(f"tool `{tool}`", given), **_FINAL)
         return found
 
+    def for_server(
+        self, server: str, kind: str, name: str, given: Mapping[str, Json]
+    ) -> Answer | None:
+        """The next answer of a `resource` or `prompt`, None when the mocks do not name it.
+
+        Raises ToolFailed when they name it and no entry fits what it is filled in with.
+        """
+        answers = self._servers.get(server, {}).get((f"{kind}s", name))
+        if answers is None:
+            return None
+        found = answers.next(given)
+        if found is None:
+            raise ToolFailed(_unmatched(f"{kind} `{name}` of `{server}`", given), **_FINAL)
+        return found
+
     def unknown(
         self,
         agents: Mapping[str, Collection[str]],
         tools: Collection[str],
         servers: Collection[str] = (),
+        every_server: Collection[str] = (),
     ) -> list[Stranger]:
         """The ids that are mocked and that the project does not have.
 
@@ -214,10 +246,15 @@ class Mocks:
                 for action in actions
                 if action != ANY and action not in agents[agent]
             ]
-        return out + [
+        out += [
             _stranger(("tools", tool), "tool", tools)
             for tool in self._tools
             if tool not in tools and not servers
+        ]
+        return out + [
+            _stranger(("mcps", server), "MCP server", every_server)
+            for server in self._servers
+            if server not in every_server
         ]
 
 
@@ -274,6 +311,15 @@ def _stranger(path: Keys, what: str, known: Collection[str]) -> Stranger:
     hint = f"; did you mean `{near}`?" if near else ""
     message = f"the mocks name the {what} `{name}`, which the project does not have{hint}"
     return Stranger(path, message)
+
+
+def _server(data: Any, source: str, at: Keys) -> Iterator[tuple[tuple[str, str], _Answers]]:
+    given = _mapping(data, source, at, "`resources` and `prompts`")
+    _known(given, _SERVER, source, at)
+    for kind, named in given.items():
+        listed = _mapping(named, source, (*at, kind), "names and their answers")
+        for name, answers in listed.items():
+            yield (kind, name), _answers(answers, source, (*at, kind, name))
 
 
 def _answers(data: Any, source: str, at: Keys) -> _Answers:

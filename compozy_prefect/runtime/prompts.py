@@ -1,15 +1,17 @@
 """A step that asks an agent → what the agent is asked, rendered (language.md §4.3, §4.5).
 
-A prompt may call tools, `{{ .tools.<id>.<method>(…) }}`: it is rendered again with their results.
+A prompt may call tools, `{{ .tools.<id>.<method>(…) }}`, and ask MCP servers, `{{ .mcps.<id>.… }}`:
+it is rendered again with the results.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import (
     ActionPlan,
     AgentCall,
@@ -33,11 +35,28 @@ from compozy_prefect.runtime.redaction import variables
 from compozy_prefect.runtime.scope import Opened, Scope, valid
 from compozy_prefect.runtime.tools import dispatch
 
-MOST_CALLS = 50  # of tools in the prompts of one step
+MOST_CALLS = 50  # of tools and servers in the prompts of one step
 ONLY_PROMPT = "prompt"  # the id of the action of a task that has only a prompt
 
-# The result of `.tools.<id>.<method>(…)` in the environment of the agent.
-Method = Callable[[str, str, list[Json], Mapping[str, str], Environment], Awaitable[Json]]
+
+@dataclass(frozen=True, slots=True)
+class MethodCall:
+    """`.<root>.<id>.<method>(…)`, where `root` is `tools` or `mcps`."""
+
+    root: str
+    id: str
+    method: str
+    args: list[Json]
+
+    @property
+    def key(self) -> str:
+        """Equal calls have the same."""
+        said = canonical([self.root, self.id, self.method, self.args])
+        return hashlib.sha256(said).hexdigest()[:16]
+
+
+# The result of a call in the environment of the agent.
+Method = Callable[[MethodCall, Mapping[str, str], Environment], Awaitable[Json]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +186,22 @@ class _Rendering:
         )
 
     async def prompt(self, template: str, place: str) -> str:
-        calling = replace(self._environment, tool=partial(_result, self._results))
+        calling = replace(
+            self._environment,
+            tool=partial(_result, self._results, "tools"),
+            server=partial(_result, self._results, "mcps"),
+        )
         while True:
             try:
                 return templates.render_text(
                     template, self._seen, calling, place, self._scope.spans
                 )
-            except _ToolNeeded as needed:
+            except _Needed as needed:
                 if len(self._results) >= MOST_CALLS:
-                    raise RunError(
-                        f"a prompt calls tools more than {MOST_CALLS} times", retryable=False
-                    ) from None
-                self._results[needed.key] = await self._method(
-                    needed.tool, needed.method, needed.given, self._env, self._environment
-                )
+                    message = f"a prompt calls tools and servers more than {MOST_CALLS} times"
+                    raise RunError(message, retryable=False) from None
+                call = needed.call
+                self._results[call.key] = await self._method(call, self._env, self._environment)
 
     def model(self, model: ModelPlan, at: str) -> ModelPlan:
         """The model without templates; of its key there is the variable that holds it."""
@@ -208,20 +229,22 @@ class _Rendering:
         return resolve_key(model, rendered or None, self._environment.env)
 
 
-class _ToolNeeded(Exception):
+class _Needed(Exception):
     """A prompt is being rendered and needs the result of a call that has not been made."""
 
-    def __init__(self, key: str, tool: str, method: str, args: list[Json]) -> None:
-        super().__init__(tool, method)
-        self.key, self.tool, self.method, self.given = key, tool, method, args
+    def __init__(self, call: MethodCall) -> None:
+        super().__init__(call)
+        self.call = call
 
 
-def _result(results: Mapping[str, Json], tool: str, method: str, args: list[object]) -> Json:
+def _result(
+    results: Mapping[str, Json], root: str, id: str, method: str, args: list[object]
+) -> Json:
     """What a call gave; equal calls of one attempt are made once."""
-    given = plain(args)
-    key = json.dumps([tool, method, given], sort_keys=True)
+    call = MethodCall(root, id, method, plain(args))
+    key = call.key
     if key not in results:
-        raise _ToolNeeded(key, tool, method, given)
+        raise _Needed(call)
     return results[key]
 
 

@@ -80,7 +80,7 @@ class Answers:
             self._found.append(error("CZ704", message, _place(node, fault.path)))
             return None
         project = self._project
-        for stranger in mocks.unknown(project.agents, project.tools, project.servers):
+        for stranger in mocks.unknown(*project.known):
             self._found.append(warning("CZ704", stranger.message, _place(node, stranger.path)))
         return dict(data or {})
 

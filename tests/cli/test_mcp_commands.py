@@ -51,6 +51,8 @@ def test_list_starts_nothing(project: Path, capsys: pytest.CaptureFixture[str]) 
         "url": None,
         "locked": False,
         "tools": [],
+        "prompts": [],
+        "resources": [],
         "workflows": ["demo"],
     }
 
@@ -77,9 +79,28 @@ def test_call(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"id": "x", "tags": ["a", "b"]}
 
 
+def test_what_prompts_would_read(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mcp", "resources", "good", str(project)]) == 0
+    assert "env://{name}  text/plain\nfile:///handbook.md  text/m" in capsys.readouterr().out
+    assert main(["mcp", "prompts", "good", str(project)]) == 0
+    assert "greet(name, tone?)\n  Greets somebody.\n" in capsys.readouterr().out
+    assert main(["mcp", "prompts", "good", str(project), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown[0]["arguments"] == {"name": True, "tone": False}
+    assert main(["mcp", "read", "good", "file:///handbook.md", str(project)]) == 0
+    assert capsys.readouterr().out.startswith("# Handbook\n")
+    assert main(["mcp", "read", "good", "data://settings", str(project)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"days": [1, 2]}
+    assert main(["mcp", "prompt", "good", "greet", str(project), "-i", "name=Ada", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == "Say hello to Ada, in a warm tone."
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["read", "goo", "file:///a"], 2, 'no MCP server `goo`; did you mean "good"?'),
+        (["read", "good", "file:///a"], 1, "resource `file:///a` of MCP server `good`: Unknown"),
+        (["prompt", "good", "greet"], 1, "prompt `greet` of MCP server `good`: Missing"),
         (["tools", "goo"], 2, 'no MCP server `goo`; did you mean "good"?'),
         (["call", "good", "ad"], 2, 'has no tool `ad`; did you mean "add"?'),
         (["call", "good", "environment"], 2, "has no tool `environment`"),
@@ -90,7 +111,7 @@ def test_call(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_goes_wrong(
     arguments: list[str], code: int, said: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at = 3 if arguments[0] == "call" else 2
+    at = 2 if arguments[0] == "tools" else 3
     assert main(["mcp", *arguments[:at], str(project), *arguments[at:]]) == code
     shown = capsys.readouterr()
     assert said in shown.err
@@ -108,6 +129,14 @@ def test_lock_and_what_changes(project: Path, capsys: pytest.CaptureFixture[str]
     assert main(["mcp", "lock", str(project)]) == 0
     assert lock.read_text() == text
     assert main(["mcp", "lock", str(project), "--check"]) == 0
+    assert main(["mcp", "list", str(project)]) == 0
+    assert "2 tools, 1 prompts, 1 resources in the lock; used" in capsys.readouterr().out
+    of_before = json.loads(text)
+    for server in of_before["servers"].values():
+        del server["prompts"], server["resources"]
+    lock.write_text(json.dumps(of_before))
+    assert main(["mcp", "lock", str(project), "--check"]) == 0, "it says nothing of them"
+    lock.write_text(text)
     capsys.readouterr()
 
     write(project, "more")
@@ -115,9 +144,14 @@ def test_lock_and_what_changes(project: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().err
     assert "bad\n  - tool `other` is gone\n  + tool `third` is new\n" in said
     assert "  ~ tool `work` has changed:\n      -description: Works.\n" in said
+    assert "  ~ prompt `greet` has changed:\n      +argument tone: needed\n" in said
     assert main(["mcp", "lock", str(project), "--check", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {
-        "bad": {"gone": ["other"], "new": ["third"], "changed": ["work"]}
+        "bad": {
+            "gone": ["other"],
+            "new": ["third"],
+            "changed": ["work", "prompt greet", "resource file:///a"],
+        }
     }
     lock.write_text(text.replace("Works.", "Does all."))
     assert main(["validate", str(project)]) == 1

@@ -178,14 +178,16 @@ def test_the_lock_says_what_is_offered_and_drift_ends_the_step(
         data = json.loads(changed)
         lock.write_text(changed)
         assert "CZ335" in compozy("validate", folder).err
-        from compozy_prefect.compiler.lock import dumps
+        from compozy_prefect.compiler.lock import Listing, dumps
         from compozy_prefect.compiler.plan import McpToolPlan
 
         servers = {
-            key: [
-                McpToolPlan(name, tool["description"], tool["input_schema"])
-                for name, tool in one["tools"].items()
-            ]
+            key: Listing(
+                tuple(
+                    McpToolPlan(name, tool["description"], tool["input_schema"])
+                    for name, tool in one["tools"].items()
+                )
+            )
             for key, one in data["servers"].items()
         }
         lock.write_text(dumps(servers))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from compozy_prefect.compiler.lock import dumps
+from compozy_prefect.compiler.lock import Listing, dumps
 from compozy_prefect.compiler.plan import McpPlan, McpToolPlan
 from compozy_prefect.errors import RunError, ServerFailed, ToolFailed
 from compozy_prefect.runtime.mcp import sessions
@@ -474,8 +474,9 @@ async def test_tools_that_change_between_two_calls(tmp_path: Path, held: None) -
 
 
 def test_the_lock_is_the_same_text_for_the_same_tools() -> None:
-    text = dumps({"b": LOCKED, "a": LOCKED[::-1]})
-    assert text == dumps({"a": LOCKED, "b": LOCKED[::-1]})
+    one, other = Listing(LOCKED), Listing(LOCKED[::-1])
+    text = dumps({"b": one, "a": other})
+    assert text == dumps({"a": one, "b": other})
     assert list(json.loads(text)["servers"]) == ["a", "b"]
 
 

@@ -13,7 +13,7 @@ from compozy_prefect.errors import ModelFailed, ToolFailed, UsageError
 from compozy_prefect.runtime.agents import AgentRequest, answer
 from compozy_prefect.runtime.llm.client import ModelRequest
 from compozy_prefect.runtime.llm.offline import OfflineClient
-from compozy_prefect.runtime.mocks import MockedClient, Mocks
+from compozy_prefect.runtime.mocks import MockedClient, Mocks, MocksInvalid
 
 DESIGN = """
 agents:
@@ -243,3 +243,37 @@ def test_ids_the_project_does_not_have(design):
             "which the project does not have",
         )
     ]
+
+
+def test_what_servers_give() -> None:
+    mocks = Mocks.from_mapping(
+        {
+            "mcps": {
+                "wiki": {
+                    "resources": {"file:///a": [{"output": 1}, {"output": 2}]},
+                    "prompts": {"greet": {"output": "Hi Ada.", "when": {"name": "Ada"}}},
+                }
+            }
+        }
+    )
+    got = [mocks.for_server("wiki", "resource", "file:///a", {}) for _ in range(3)]
+    assert [one and one.output for one in got] == [1, 2, 2]
+    assert mocks.for_server("wiki", "resource", "file:///b", {}) is None
+    assert mocks.for_server("other", "resource", "file:///a", {}) is None
+    assert mocks.counted() == {"mcps.wiki"}
+    greeted = mocks.for_server("wiki", "prompt", "greet", {"name": "Ada"})
+    assert greeted is not None
+    assert greeted.output == "Hi Ada."
+    with pytest.raises(ToolFailed, match="the mocks of prompt `greet` of `wiki` have no entry"):
+        mocks.for_server("wiki", "prompt", "greet", {})
+    (stranger,) = mocks.unknown({}, (), (), ["wiky"])
+    assert stranger.message.endswith(
+        "MCP server `wiki`, which the project does not have; did you mean `wiky`?"
+    )
+
+
+def test_a_server_has_no_other_mocks() -> None:
+    with pytest.raises(
+        MocksInvalid, match=r"`mcps\.wiki\.tools` is unknown: there are `resources`"
+    ):
+        Mocks.from_mapping({"mcps": {"wiki": {"tools": {}}}})

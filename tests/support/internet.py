@@ -16,6 +16,7 @@ from typing import Any
 
 import httpcore
 import pytest
+from httpcore2._backends.anyio import AnyIOBackend
 
 from compozy_prefect.runtime.tools import hosts
 
@@ -153,14 +154,17 @@ def connect(
 ) -> Internet:
     """The names are known, and `PUBLIC` is the server at `port`, until the test ends."""
     internet = Internet(names, port)
-    really = httpcore.AnyIOBackend.connect_tcp
 
-    async def connect_tcp(self: Any, host: str, port: int, *rest: Any, **more: Any) -> Any:
-        internet.connected.append((host, port))
-        if host == PUBLIC:
-            host, port = "127.0.0.1", internet.port
-        return await really(self, host, port, *rest, **more)
+    def connecting(really: Callable[..., Any]) -> Callable[..., Any]:
+        async def connect_tcp(self: Any, host: str, port: int, *rest: Any, **more: Any) -> Any:
+            internet.connected.append((host, port))
+            if host == PUBLIC:
+                host, port = "127.0.0.1", internet.port
+            return await really(self, host, port, *rest, **more)
+
+        return connect_tcp
 
     monkeypatch.setattr(hosts, "addresses", internet.addresses)
-    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    for backend in (httpcore.AnyIOBackend, AnyIOBackend):  # of tools, and of MCP servers
+        monkeypatch.setattr(backend, "connect_tcp", connecting(backend.connect_tcp))
     return internet

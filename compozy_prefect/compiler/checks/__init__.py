@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from compozy_prefect.compiler.checks.arguments import arguments
+from compozy_prefect.compiler.checks.asked import asked
 from compozy_prefect.compiler.checks.calls import calls
 from compozy_prefect.compiler.checks.containers import containers
 from compozy_prefect.compiler.checks.contents import contents
@@ -51,6 +52,7 @@ PASSES: tuple[Pass, ...] = (
     arguments,
     calls,
     templates,
+    asked,
     order,
     fields,
     secrets,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.lock import NAME
+from compozy_prefect.compiler.places import servers_used
 from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.mcp import Mcp
@@ -24,11 +25,11 @@ def locks(project: Project) -> Iterator[Diagnostic]:
     told: set[int] = set()
     for checked in project.workflows:
         scope = checked.scope
-        known = {*scope.mcps, *(mcp_id(mcp) for mcp in scope.mcps_used)}
+        known = {*scope.mcps, *(mcp_id(mcp) for mcp in servers_used(scope))}
         held |= {lock.key(scope.workflow.key, id) for id in known}
         if any(kind == "mcps" for kind, _ in scope.broken):
             held |= lock.servers.keys()  # one that is faulty may be any
-        for mcp in scope.mcps_used:
+        for mcp in servers_used(scope):
             if id(mcp.node) in told:
                 continue
             told.add(id(mcp.node))
@@ -37,7 +38,7 @@ def locks(project: Project) -> Iterator[Diagnostic]:
                 message = f"the MCP server `{mcp_id(mcp)}` is not in {NAME}"
                 yield warning("CZ336", message, place(mcp, "id", "url", "command"), _WRITE)
             else:
-                yield from _filter(mcp, [tool.name for tool in lock.servers[key]])
+                yield from _filter(mcp, [tool.name for tool in lock.servers[key].tools])
     for key in lock.servers:
         if key not in held:
             message = f"{NAME} holds the MCP server `{key}`, which the project does not have"
@@ -60,7 +61,7 @@ def unlocked(project: Project) -> Iterator[Diagnostic]:
     """Servers in use without any lock; reported under `--strict` only."""
     if project.lock.lock.exists:
         return
-    used = {id(mcp.node): mcp for one in project.workflows for mcp in one.scope.mcps_used}
+    used = {id(mcp.node): mcp for one in project.workflows for mcp in servers_used(one.scope)}
     for mcp in used.values():
         message = f"what the MCP server `{mcp_id(mcp)}` offers is only known when it runs"
         yield warning("CZ336", message, place(mcp, "id", "url", "command"), _WRITE)

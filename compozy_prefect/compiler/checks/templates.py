@@ -25,6 +25,7 @@ _ELSEWHERE = {
     "index": "`.index` exists inside of a collection",
     "signal": "`.signal` exists in the processor and the condition of a `wait` task",
     "parent": "`.parent` exists inside of a container",
+    "mcps": "`.mcps` exists in prompts and instructions",
     "memory": "`.memory` exists in prompts, instructions and the keys of memories",
     "processor": "`.processor` exists in the condition of a `wait` task",
     "children": "`.children` exists in the `outputs` of a container",

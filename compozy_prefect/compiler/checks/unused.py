@@ -53,7 +53,7 @@ def unused(project: Project) -> Iterator[Diagnostic]:
     if left:
         _follow(project, holders.values(), left, uses)
         left = [found for found in left if not uses.has(*found)]
-    if any(kind in ("agents", "tools", "schemas") for kind, _ in left):
+    if any(kind in ("agents", "tools", "schemas", "mcps") for kind, _ in left):
         for checked in project.workflows:
             uses.in_templates(checked)
         left = [found for found in left if not uses.has(*found)]
@@ -194,7 +194,7 @@ class _Uses:
             self.unclear.add(kind)
 
     def in_templates(self, checked: Checked) -> None:
-        """Agents, tools and schemas that templates read."""
+        """Agents, tools, servers and schemas that templates read."""
         scope = checked.scope
         tools = (place for tool in scope.tools_used for place in of_tool(tool))
         for place in (*places(scope), *tools):
@@ -207,8 +207,8 @@ class _Uses:
                 continue  # said by the pass over templates
             for read in template.reads:
                 root, name = read.segments[0], read.segments[1:2]
-                if root in ("agents", "tools"):
-                    known: dict[str, Any] = scope.agents if root == "agents" else scope.tools
+                if root in ("agents", "tools", "mcps"):
+                    known: dict[str, Any] = getattr(scope, root)
                     self._named(root, str(name[0]) if name else "", known)
             for use in template.uses:
                 if use.name == "validateSchema":

@@ -54,6 +54,8 @@ class Environment:
     """Value and schema id to the validated value; raises what the run should see."""
     tool: Callable[[str, str, list[object]], object] | None = None
     """Tool, method and arguments to the result; None where templates cannot call tools."""
+    server: Callable[[str, str, list[object]], object] | None = None
+    """The same of an MCP server, which is asked for a resource or a prompt."""
 
 
 class Function(NamedTuple):

@@ -29,11 +29,14 @@ class Failed(Exception):
 
 
 class Changed(Failed):
-    """The tools of a server are not those of `compozy.lock`. `lines` are the difference."""
+    """What a server lists is not what `compozy.lock` has. `lines` are the difference.
 
-    def __init__(self, lines: tuple[str, ...]) -> None:
-        super().__init__("changed", "its tools are not those of compozy.lock")
-        self.lines = lines
+    `what` are `tools`, `prompts` or `resources`.
+    """
+
+    def __init__(self, what: str, lines: tuple[str, ...]) -> None:
+        super().__init__("changed", f"its {what} are not those of compozy.lock")
+        self.what, self.lines = what, lines
 
 
 def single(fault: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ the whole session down, or waits for ever. Here it is answered with an error of 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import httpx2
 from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.faults import UNREACHED, Failed
 from compozy_prefect.runtime.mcp.link import LARGEST, Link
+from compozy_prefect.runtime.mcp.pinned import Pinned
 from compozy_prefect.runtime.tools import hosts
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ async def http(connection: Connection, link: Link) -> AsyncIterator[TransportStr
     from mcp.client.sse import sse_client
     from mcp.client.streamable_http import streamable_http_client
 
-    await _check(connection)
-    wire = _Wire(connection, link)
+    wire = _Wire(connection, link, await _addresses(connection))
     # Calls have a time-out around them, and a stream of events may be silent for long.
     options: dict[str, Any] = {
         "headers": dict(connection.headers),
@@ -58,37 +58,45 @@ async def http(connection: Connection, link: Link) -> AsyncIterator[TransportStr
             yield streams
 
 
-async def _check(connection: Connection) -> None:
-    """A host that comes out of a template must be a public one, as for tools over HTTP."""
-    parts = urlsplit(connection.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+async def _addresses(connection: Connection) -> list[str]:
+    """Those that may be connected to, none for any: the system looks the name up.
+
+    A host that comes out of a template must be a public one, as for tools over HTTP.
+    """
+    try:
+        url = httpx2.URL(connection.url)  # read as it is connected to
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
         raise Failed("start", f"`{connection.shown}` is no http address")
     if not connection.is_public:
-        return
+        return []
     try:
-        found = await hosts.addresses(parts.hostname, parts.port)
+        found = await hosts.addresses(url.host, url.port)
     except OSError as fault:
-        raise Failed(
-            "refused", f"the host {parts.hostname} is not known: {fault.strerror}"
-        ) from None
+        raise Failed("refused", f"the host {url.host} is not known: {fault.strerror}") from None
     for address in found:
         if not hosts.is_public(address):
             raise Failed(
                 "start",
-                f"the host {parts.hostname} is in a private network ({address}); "
+                f"the host {url.host} is in a private network ({address}); "
                 "a host that comes out of a template must be public: write it into `url`",
             )
+    return found
 
 
 class _Wire(httpx2.AsyncBaseTransport):
     """The connections of one session."""
 
-    def __init__(self, connection: Connection, link: Link) -> None:
+    def __init__(self, connection: Connection, link: Link, addresses: Sequence[str]) -> None:
         parts = urlsplit(connection.url)
         proxy = getproxies().get(parts.scheme)
         if proxy is not None and proxy_bypass(parts.netloc):
             proxy = None
-        self._inner = httpx2.AsyncHTTPTransport(proxy=proxy)
+        inner = httpx2.AsyncHTTPTransport(proxy=proxy)
+        self._inner: httpx2.AsyncBaseTransport = inner
+        if addresses:
+            self._inner = Pinned(inner, httpx2.URL(connection.url).host, addresses)
         self._is_sse = connection.transport == "sse"
         self._link = link
 

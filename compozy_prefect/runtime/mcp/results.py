@@ -1,7 +1,9 @@
-"""What an MCP server answers to a call → any JSON (language.md §8)."""
+"""What an MCP server answers → any JSON (language.md §8): to a call, and to what prompts read."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,9 @@ from compozy_prefect.compiler.plan import Json
 from compozy_prefect.runtime.mcp.faults import Failed
 
 if TYPE_CHECKING:
-    from mcp.types import CallToolResult
+    from mcp.types import CallToolResult, GetPromptResult, ReadResourceResult
+
+LARGEST_READ = 1 << 19  # bytes of text, or characters of base64, that a template may get
 
 
 def result(answer: CallToolResult) -> Json:
@@ -31,6 +35,60 @@ def result(answer: CallToolResult) -> Json:
     return _parsed("\n".join(texts)) if texts else None
 
 
+def resource(answer: ReadResourceResult) -> Json:
+    """Text, as JSON where its type is JSON; other data as `{mime_type, data}`, in base64.
+
+    Several contents, such as those of a folder, are a list. Raises Failed.
+    """
+    size = sum(len(getattr(one, "text", "").encode()) for one in answer.contents)
+    size += sum(len(getattr(one, "blob", "")) for one in answer.contents)
+    _within(size)
+    found = [_content(one) for one in answer.contents]
+    if not found:
+        raise Failed("protocol", "the server gives nothing for it")
+    return found[0] if len(found) == 1 else found
+
+
+def prompt(answer: GetPromptResult) -> str:
+    """The texts of the messages, with an empty line between them.
+
+    Where both roles speak each begins with `user: ` or `assistant: `. Of images and sounds there
+    is the size. Raises Failed.
+    """
+    roles = {one.role for one in answer.messages}
+    said = []
+    for one in answer.messages:
+        block = _block(one.content)
+        text = block["text"] if block["type"] == "text" else json.dumps(block, ensure_ascii=False)
+        said.append(f"{one.role}: {text}" if len(roles) > 1 else text)
+    whole = "\n\n".join(said)
+    _within(len(whole.encode()))
+    return whole
+
+
+def _within(size: int) -> None:
+    if size > LARGEST_READ:
+        most = f"{LARGEST_READ >> 10} KiB"
+        raise Failed("output", f"it is {size:,} bytes, and a template gets at most {most}")
+
+
+def _content(content: Any) -> Json:
+    kind = (content.mime_type or "").partition(";")[0].strip().lower()
+    text = getattr(content, "text", None)
+    if text is None:
+        try:
+            base64.b64decode(content.blob, validate=True)
+        except binascii.Error as fault:
+            raise Failed("protocol", f"its data is no base64: {str(fault).lower()}") from None
+        return {"mime_type": kind, "data": content.blob}
+    if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        return str(text)
+    try:
+        return _json(text)
+    except (ValueError, RecursionError) as fault:
+        raise Failed("protocol", f"its type is {kind}, and it is no JSON: {fault}") from None
+
+
 def _block(block: Any) -> dict[str, Any]:
     kind = block.type
     if kind == "text":
@@ -50,10 +108,14 @@ def _block(block: Any) -> dict[str, Any]:
 
 def _parsed(text: str) -> Json:
     try:
-        value: Json = json.loads(text, parse_constant=_refuse)
-        return value
+        return _json(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _json(text: str) -> Json:
+    value: Json = json.loads(text, parse_constant=_refuse)
+    return value
 
 
 def _refuse(constant: str) -> Json:

@@ -11,21 +11,25 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from compozy_prefect import __version__
-from compozy_prefect.compiler.lock import Tools, difference
-from compozy_prefect.compiler.plan import McpToolPlan
+from compozy_prefect.compiler.lock import Listing, Prompts, Resources, Tools, difference, of_kind
+from compozy_prefect.runtime.mcp import listings
 from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.faults import Changed, Failed, explained, single
 from compozy_prefect.runtime.mcp.link import Link, watched
 
 if TYPE_CHECKING:
     from mcp import Client
-    from mcp.types import CallToolResult
+    from mcp.types import CallToolResult, GetPromptResult, ReadResourceResult
+
+
+_T = TypeVar("_T")
+_Kind = Literal["prompts", "resources"]
 
 
 class Heard(Protocol):
@@ -34,7 +38,6 @@ class Heard(Protocol):
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None: ...
 
 
-_MOST_PAGES, _MOST_TOOLS = 100, 2000
 _MOST_SAID = 500  # characters of what a process said before it was ready
 _PATIENCE = 3.0  # seconds for a sign of life from a server that let a call time out
 _LOOK = 10.0  # seconds between two looks at whether anybody still wants it
@@ -52,6 +55,7 @@ class Session:
     def __init__(self, connection: Connection, wanted: Callable[[float], bool]) -> None:
         self.connection, self.link = connection, Link()
         self.tools: Tools = ()
+        self._listed: dict[_Kind, Prompts | Resources] = {}
         self.new: tuple[str, ...] = ()
         self.calls = 0
         self.used = time.monotonic()
@@ -110,7 +114,7 @@ class Session:
         self.link.on_sever = entering.cancel
         try:
             await client.__aenter__()
-            self._take(await _listed(client))
+            self._take(await listings.tools(client))
         except asyncio.CancelledError:
             if self.link.fault is None or entering.uncancel() > 0:
                 raise  # somebody else ends it
@@ -163,32 +167,91 @@ class Session:
         if not server.is_locked:
             return
         found = difference(
-            (tool for tool in server.tools if server.has(tool.name)),
-            (tool for tool in tools if server.has(tool.name)),
+            Listing(tuple(tool for tool in server.tools if server.has(tool.name))),
+            Listing(tuple(tool for tool in tools if server.has(tool.name))),
         )
         if found.breaks:
-            raise Changed(found.lines)
+            raise Changed("tools", found.lines)
         self.new = found.new
 
     async def _message(self, message: Any) -> None:
-        from mcp.types import ToolListChangedNotification
+        from mcp.types import (
+            PromptListChangedNotification,
+            ResourceListChangedNotification,
+            ToolListChangedNotification,
+        )
 
         if isinstance(message, ToolListChangedNotification):
             self._stale = True
+        elif isinstance(message, PromptListChangedNotification):
+            self._listed.pop("prompts", None)
+        elif isinstance(message, ResourceListChangedNotification):
+            self._listed.pop("resources", None)
 
     async def call(
-        self, tool: str, arguments: dict[str, Any], seconds: float | None, heard: Heard | None
+        self, tool: str, arguments: dict[str, Any], heard: Heard | None
     ) -> CallToolResult:
         """What the server answers. Raises Failed, and Changed when its tools have changed since."""
+
+        async def made(client: Client) -> CallToolResult:
+            if self._stale:
+                self._take(await listings.tools(client))
+            return await client.call_tool(tool, arguments, progress_callback=heard)
+
+        return await self._answered(made)
+
+    async def resource(self, uri: str) -> ReadResourceResult:
+        """What the server gives. Raises Failed, and Changed if the lock has it otherwise."""
+
+        async def made(client: Client) -> ReadResourceResult:
+            await self._same(client, "resources", uri)
+            return await client.read_resource(uri)
+
+        return await self._answered(made)
+
+    async def prompt(self, name: str, arguments: dict[str, str]) -> GetPromptResult:
+        """What the server gives. Raises Failed, and Changed if the lock has it otherwise."""
+
+        async def made(client: Client) -> GetPromptResult:
+            await self._same(client, "prompts", name)
+            return await client.get_prompt(name, arguments)
+
+        return await self._answered(made)
+
+    async def listing(self) -> Listing:
+        """All that the server lists, whatever the lock says. Raises Failed."""
+
+        async def made(client: Client) -> Listing:
+            return Listing(
+                self.tools, await listings.prompts(client), await listings.resources(client)
+            )
+
+        return await self._answered(made)
+
+    async def _same(self, client: Client, kind: _Kind, name: str) -> None:
+        """Raises Changed where the lock has it otherwise than the server, which is asked once."""
+        server = self.connection.server
+        known: Prompts | Resources = getattr(server, kind) or ()
+        locked = [one for one in known if one.name == name]
+        if not locked:
+            return
+        if kind not in self._listed:
+            self._listed[kind] = await getattr(listings, kind)(client)
+        found = [one for one in self._listed[kind] if one.name == name]
+        different = of_kind(kind.removesuffix("s"), locked, found)
+        if different.breaks:
+            raise Changed(kind, different.lines)
+
+    async def _answered(self, request: Callable[[Client], Awaitable[_T]]) -> _T:
+        """What the request gives within the time-out of the server. Raises Failed."""
+        seconds = self.connection.server.timeout
         client = self._client
         if client is None or not self.is_open:
             raise Failed("gone", "its session has ended")
         self.calls += 1
         try:
             async with asyncio.timeout(seconds) as clock:
-                if self._stale:
-                    self._take(await _listed(client))
-                return await client.call_tool(tool, arguments, progress_callback=heard)
+                return await request(client)
         except TimeoutError:
             if clock.expired():
                 self._suspect()
@@ -228,18 +291,3 @@ def _quiet(logger: logging.Logger) -> None:
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
-
-
-async def _listed(client: Client) -> Tools:
-    """All pages of the tools that the server has. Raises Failed when they do not end."""
-    found: list[McpToolPlan] = []
-    cursor: str | None = None
-    for _ in range(_MOST_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        found += (McpToolPlan(t.name, t.description or "", t.input_schema) for t in page.tools)
-        cursor = page.next_cursor
-        if not cursor or len(found) > _MOST_TOOLS:
-            break
-    if cursor or len(found) > _MOST_TOOLS:
-        raise Failed("output", f"its list of tools does not end after {len(found)}")
-    return tuple(sorted(found, key=lambda tool: tool.name))

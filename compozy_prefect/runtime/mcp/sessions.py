@@ -12,19 +12,19 @@ import importlib
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from compozy_prefect.compiler.lock import Tools
+from compozy_prefect.compiler.lock import Listing, Tools
 from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.faults import Failed
 
 if TYPE_CHECKING:
-    from mcp.types import CallToolResult
+    from mcp.types import CallToolResult, GetPromptResult, ReadResourceResult
 
     from compozy_prefect.runtime.mcp.session import Heard, Session
 
@@ -34,6 +34,8 @@ _LINGER = 30.0  # seconds without a call after which nobody's session ends
 _LOOK = 0.02  # seconds between two looks at whether there is room
 _CLOSING = 6.0  # seconds that all sessions get to end
 _AGAIN = ("refused", "exit", "gone")
+
+_T = TypeVar("_T")
 
 Told = Callable[[str], None]
 
@@ -74,6 +76,10 @@ class Sessions:
         with self._used(connection) as entry:
             return (await self._session(entry, tell)).tools
 
+    async def listing(self, connection: Connection, tell: Told) -> Listing:
+        """All that the server lists. Raises Failed."""
+        return await self._asked(connection, lambda session: session.listing(), tell)
+
     async def call(
         self,
         connection: Connection,
@@ -83,12 +89,30 @@ class Sessions:
         tell: Told,
     ) -> CallToolResult:
         """Raises Failed."""
+        return await self._asked(
+            connection, lambda session: session.call(tool, arguments, heard), tell
+        )
+
+    async def resource(self, connection: Connection, uri: str, tell: Told) -> ReadResourceResult:
+        """Raises Failed."""
+        return await self._asked(connection, lambda session: session.resource(uri), tell)
+
+    async def prompt(
+        self, connection: Connection, name: str, arguments: dict[str, str], tell: Told
+    ) -> GetPromptResult:
+        """Raises Failed."""
+        return await self._asked(connection, lambda session: session.prompt(name, arguments), tell)
+
+    async def _asked(
+        self, connection: Connection, ask: Callable[[Session], Awaitable[_T]], tell: Told
+    ) -> _T:
+        """What an open session answers. Raises Failed."""
         with self._used(connection) as entry:
             again = True
             while True:
                 session = await self._session(entry, tell)
                 try:
-                    result = await session.call(tool, arguments, connection.server.timeout, heard)
+                    result = await ask(session)
                 except Failed as fault:
                     if not session.is_open:
                         self._lost(entry, session)

@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from compozy_prefect.compiler.checks.project import Project
-from compozy_prefect.compiler.lock import Tools
+from compozy_prefect.compiler.lock import Listing, Tools
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.compiler.servers import Server
 from compozy_prefect.errors import UsageError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.language.names import suggest
 from compozy_prefect.runtime import templates
-from compozy_prefect.runtime.mcp import sessions, tools
+from compozy_prefect.runtime.mcp import asking, sessions, tools
 from compozy_prefect.runtime.mcp.connection import Connection, connection
 from compozy_prefect.runtime.tools import dispatch
 from compozy_prefect.runtime.tools.surroundings import Surroundings
@@ -37,19 +37,39 @@ def tried(work: Awaitable[_T]) -> _T:
 
 async def listed(project: Project, server: Server, printed: Printed) -> Tools:
     """The tools that a server has, whatever the lock says. Raises RunError."""
-    as_it_is = server._replace(plan=replace(server.plan, is_locked=False, tools=()))
-    return await tools.listed(*_reached(project, as_it_is, printed))
+    return await tools.listed(*_reached(project, _unlocked(server), printed))
+
+
+async def listing(project: Project, server: Server, printed: Printed) -> Listing:
+    """All that a server lists, whatever the lock says. Raises RunError."""
+    return await tools.listing(*_reached(project, _unlocked(server), printed))
 
 
 async def offered(
     project: Project, servers: Iterable[Server], printed: Printed
-) -> dict[str, Tools]:
-    """The tools of all servers that agents may get, by the keys of the servers."""
-    found: dict[str, Tools] = {}
+) -> dict[str, Listing]:
+    """What all servers list, of tools those that agents may get, by the keys of the servers."""
+    found: dict[str, Listing] = {}
     for server in servers:
-        all_of_it = await listed(project, server, printed)
-        found[server.key] = tuple(tool for tool in all_of_it if server.plan.has(tool.name))
+        one = await listing(project, server, printed)
+        shown = tuple(tool for tool in one.tools if server.plan.has(tool.name))
+        found[server.key] = one._replace(tools=shown)
     return found
+
+
+async def resource(project: Project, server: Server, uri: str, printed: Printed) -> Json:
+    """What a prompt would get. Raises RunError."""
+    reached, around = _reached(project, server, printed)
+    return await tools.resource(reached, uri, around)
+
+
+async def prompt(
+    project: Project, server: Server, name: str, given: dict[str, Any], printed: Printed
+) -> Json:
+    """What a prompt would get. Raises RunError."""
+    reached, around = _reached(project, server, printed)
+    what = asking.wanted(server.key, "prompt", [name, given])
+    return await tools.prompt(reached, what.name, what.arguments, around)
 
 
 async def called(
@@ -65,6 +85,11 @@ async def called(
     plan = ToolPlan(name, type="mcp", input_schema=found[name].input_schema)
     config = {"connection": reached, "name": name}
     return await dispatch.call(plan, given, around, config=lambda: config)
+
+
+def _unlocked(server: Server) -> Server:
+    plan = replace(server.plan, is_locked=False, tools=(), prompts=None, resources=None)
+    return server._replace(plan=plan)
 
 
 def _reached(project: Project, server: Server, printed: Printed) -> tuple[Connection, Surroundings]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An MCP server over stdio: the pages of a handbook, to be searched and read."""
+"""An MCP server over stdio: the pages of a handbook, to be searched and read, and its contents."""
 
 from pathlib import Path
 
@@ -8,6 +8,12 @@ from mcp.server.mcpserver import MCPServer
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted(Path("pages").glob("*.md"))}
 
 server = MCPServer("handbook")
+
+
+@server.resource("handbook://contents", mime_type="application/json")
+def contents() -> dict[str, str]:
+    """The titles of the pages by their names."""
+    return {name: text.partition("\n")[0].strip("# ") for name, text in PAGES.items()}
 
 
 @server.tool(description="The names of the pages in which all of these words stand.")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 HOW = sys.argv[1]
 TOOLS = {"work": "Works.", "other": "Works, too."}
@@ -34,7 +35,15 @@ def text(words: str) -> dict[str, object]:
     return {"content": [{"type": "text", "text": words}]}
 
 
-def call(id: object, calls: int) -> None:
+def contents(words: str) -> dict[str, object]:
+    return {"contents": [{"uri": "file:///a", "text": words}]}
+
+
+def messages(words: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": {"type": "text", "text": words}}]}
+
+
+def call(id: object, text: Callable[[str], dict[str, object]], calls: int) -> None:
     if HOW == "dies":
         print("out of ideas", file=sys.stderr, flush=True)
         os._exit(3)
@@ -58,7 +67,8 @@ def call(id: object, calls: int) -> None:
     if HOW == "huge":
         return send(id=id, result=text("z" * (11 << 20)))
     if HOW == "wrong":
-        return send(id=id, result={"content": "this is no list"})
+        said = "this is no list"
+        return send(id=id, result={"content": said, "contents": said, "messages": said})
     if HOW == "not-json":
         sys.stdout.write('{"jsonrpc": "2.0", "id": 7, "result": {"content": [\n')
         sys.stdout.flush()
@@ -88,8 +98,21 @@ def main() -> None:
         method, id = asked["method"], asked.get("id")
         if method == "initialize":
             server = {"name": "bad", "version": "1"}
-            result = {"protocolVersion": "2025-03-26", "capabilities": {"tools": {}}}
+            can: dict[str, object] = {"tools": {}, "resources": {}, "prompts": {}}
+            result = {"protocolVersion": "2025-03-26", "capabilities": can}
             send(id=id, result={**result, "serverInfo": server})
+        elif method == "resources/list":
+            kind = "text/html" if HOW == "more" else "text/plain"
+            found = [{"uri": "file:///a", "name": "a", "mimeType": kind}]
+            cursor = {"nextCursor": "more"} if HOW == "endless-resources" else {}
+            send(id=id, result={"resources": found, **cursor})
+        elif method == "resources/templates/list":
+            send(id=id, result={"resourceTemplates": []})
+        elif method == "prompts/list":
+            needed = [{"name": "name", "required": True}]
+            needed += [{"name": "tone", "required": True}] if HOW == "more" else []
+            named = [{"name": "greet", "description": "Greets.", "arguments": needed}]
+            send(id=id, result={"prompts": [] if HOW == "no-prompts" else named})
         elif method == "tools/list":
             names = dict(TOOLS)
             if HOW == "endless-list":
@@ -111,7 +134,13 @@ def main() -> None:
             send(id=id, result=tools(names))
         elif method == "tools/call":
             calls += 1
-            call(id, calls)
+            call(id, text, calls)
+        elif method == "resources/read":
+            calls += 1
+            call(id, contents, calls)
+        elif method == "prompts/get":
+            calls += 1
+            call(id, messages, calls)
         elif id is not None:
             send(id=id, error={"code": -32601, "message": f"no method {method}"})
     if HOW == "ignores":

@@ -1,6 +1,7 @@
 """A real MCP server, written with the SDK: `python good.py [stdio|sse|streamable-http] [PORT]`.
 
-With a port of 0 it takes a free one, and writes it to stdout. Each call is a line in `EFFECTS`.
+With a port of 0 it takes a free one, and writes it to stdout. Each call is a line in `EFFECTS`, and
+so is each resource and each prompt that is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.prompts.base import AssistantMessage, Message, UserMessage
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ImageContent, TextContent
 
 server = MCPServer("good")
@@ -103,6 +106,49 @@ def large(size: int) -> str:
     return "x" * size
 
 
+@server.resource("file:///handbook.md", mime_type="text/markdown")
+def handbook() -> str:
+    note(read="handbook")
+    return "# Handbook\n\nBe kind, {{ .nobody }}."
+
+
+@server.resource("data://settings", mime_type="application/json; charset=utf-8")
+def settings() -> str:
+    note(read="settings")
+    return '{"days": [1, 2]}'
+
+
+@server.resource("data://broken", mime_type="application/json")
+def broken() -> str:
+    return "{"
+
+
+@server.resource("data://dot", mime_type="image/png")
+def dot() -> bytes:
+    return b"\x00\x01\x02"
+
+
+@server.resource("env://{name}", mime_type="text/plain")
+def variable(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+@server.resource("large://{size}", mime_type="text/plain")
+def large_text(size: str) -> str:
+    return "x" * int(size)
+
+
+@server.prompt(description="Greets somebody.")
+def greet(name: str, tone: str = "warm") -> str:
+    note(prompt="greet", name=name, tone=tone)
+    return f"Say hello to {name}, in a {tone} tone."
+
+
+@server.prompt(description="A talk.")
+def talk() -> list[Message]:
+    return [UserMessage("Who are you?"), AssistantMessage("A clerk.")]
+
+
 if __name__ == "__main__":
     transport = sys.argv[1] if len(sys.argv) > 1 else "stdio"
     if transport == "stdio":
@@ -110,7 +156,10 @@ if __name__ == "__main__":
     else:
         import uvicorn
 
-        app = server.sse_app() if transport == "sse" else server.streamable_http_app()
+        # Tests reach it by other names than localhost, which it would not take.
+        any_name = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+        make = server.sse_app if transport == "sse" else server.streamable_http_app
+        app = make(transport_security=any_name)
         # With its protocol said, asyncio sends small answers at once.
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,6 +13,7 @@ from typing import Any
 from compozy_prefect.compiler.plan import Json, McpPlan, ToolPlan
 from compozy_prefect.runtime.mcp.connection import Connection, connection
 from compozy_prefect.runtime.mcp.tools import call as call_tool
+from compozy_prefect.runtime.mcp.tools import prompt, resource
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.prefect_server import until
 
@@ -72,9 +73,23 @@ async def use(
     at: Connection, tool: str, printed: Callable[[str], None] = lambda _: None, /, **input: Json
 ) -> Json:
     config = {"connection": at, "name": tool}
-    place = ("compozy.yaml", 4, 3, 4, 9)
-    around = Surroundings(place=place, printed=printed)
-    return await call_tool(ToolPlan(tool, type="mcp"), input, config, around)
+    return await call_tool(ToolPlan(tool, type="mcp"), input, config, _around(printed))
+
+
+async def read(
+    at: Connection, uri: str, printed: Callable[[str], None] = lambda _: None, /
+) -> Json:
+    return await resource(at, uri, _around(printed))
+
+
+async def said(
+    at: Connection, name: str, printed: Callable[[str], None] = lambda _: None, /, **given: str
+) -> Json:
+    return await prompt(at, name, given, _around(printed))
+
+
+def _around(printed: Callable[[str], None]) -> Surroundings:
+    return Surroundings(place=("compozy.yaml", 4, 3, 4, 9), printed=printed)
 
 
 def processes(word: str) -> list[int]:
