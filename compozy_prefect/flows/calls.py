@@ -7,6 +7,7 @@ rows of their own below it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
@@ -48,8 +49,9 @@ MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name a
 
 
 class StepWatch:
-    """Tells of the calls of one step: log lines, rows where it has tools, and pieces of answers.
+    """Tells of the calls of one step: log lines, rows, and pieces of answers.
 
+    There are rows if `make_row` is given; `id_of` gives the id of that of a call, by its key.
     `book` gets each call of a model, without secrets.
     """
 
@@ -60,10 +62,12 @@ class StepWatch:
         redactor: Redactor,
         watched: Watched,
         make_row: MakeRow | None,
+        id_of: Callable[[str], UUID],
         book: Callable[[Called], None],
     ) -> None:
         self._step, self._log, self._redactor = step, log, redactor
         self._watched, self._make_row, self._book = watched, make_row, book
+        self._id_of = id_of
         self._rows: dict[str, engine.Row] = {}
 
     @property
@@ -84,7 +88,7 @@ class StepWatch:
             cost = "" if not usage.cost_usd else f", {usage.cost_usd:.6f} USD"
             what = f"model {called.name}: {tokens}{cost}"
         else:
-            what = f"tool {called.name}"
+            what = f"{called.kind} {called.name}"
         if error:
             self._log.warning("%s failed after %.2f s: %s", what, called.seconds, error)
         elif not called.again:
@@ -97,6 +101,9 @@ class StepWatch:
             row.completed("completed before", name="Cached")
         else:
             row.completed(what)
+
+    def id_of(self, key: str) -> str:
+        return str(self._id_of(key))
 
     def printed(self, tool: str, text: str) -> None:
         lines = self._redactor.text(text).rstrip().splitlines()

@@ -36,6 +36,10 @@ class Ledger:
         if self._count is not None and not call.again:
             self._count(call)
 
+    def inside(self, where: str) -> Ledger:
+        """That of a task which the step at `where` calls: what it pays is the step's."""
+        return _Inside(self, where)
+
     def to_json(self) -> list[Json]:
         """For `take`, in another process."""
         return [
@@ -68,6 +72,15 @@ class Ledger:
                 if rest > 0 or not by_step[where]:
                     rows.append(_row(where, "", "", _less(state.usage, known)))
         return rows
+
+
+class _Inside(Ledger):
+    def __init__(self, outer: Ledger, where: str) -> None:
+        super().__init__()
+        self._outer, self._where = outer, where
+
+    def add(self, where: str, call: Called) -> None:
+        self._outer.add(self._where, call._replace(key=f"{where}@{call.key}"))
 
 
 def _less(usage: Usage, known: Usage) -> Usage:
