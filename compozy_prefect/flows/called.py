@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.flows.engine import row_id
 from compozy_prefect.flows.walk import Walk
 from compozy_prefect.language.names import suggest
+from compozy_prefect.runtime.budgets import Spend
 from compozy_prefect.runtime.builtins import invalid
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.scope import RanTask, Within
@@ -37,6 +39,7 @@ class CalledTasks:
         caller: str,
         key: str,
         within: Within,
+        spend: Spend,
     ) -> RanTask:
         step, walk = self._step(task_id), self.walk
         ledger = walk.run.ledger.inside(caller)
@@ -50,11 +53,15 @@ class CalledTasks:
             apart=True,
             watched=False,
         )
-        state = await inner.called(step, given)
+        try:
+            state = await inner.called(step, given)
+        except asyncio.CancelledError:  # the time is up, and there is no state that would tell
+            spend(ledger.usage)
+            raise
         taken = (one.usage for one in run.states.values() if one is not None)
-        usage = sum((one for one in taken if one is not None), Usage())
+        spend(sum((one for one in taken if one is not None), Usage()))
         execution = row_id(walk.runner.flow_run, f"{inner.prefix}{step.id}")
-        return RanTask(str(execution), state, usage)
+        return RanTask(str(execution), state)
 
     def _step(self, task_id: str) -> StepPlan:
         steps = self.walk.scope.workflow.by_id

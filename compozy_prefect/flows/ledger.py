@@ -36,9 +36,9 @@ class Ledger:
         if self._count is not None and not call.again:
             self._count(call)
 
-    def inside(self, where: str) -> Ledger:
+    def inside(self, where: str) -> Inside:
         """That of a task which the step at `where` calls: what it pays is the step's."""
-        return _Inside(self, where)
+        return Inside(self, where)
 
     def to_json(self) -> list[Json]:
         """For `take`, in another process."""
@@ -74,12 +74,16 @@ class Ledger:
         return rows
 
 
-class _Inside(Ledger):
+class Inside(Ledger):
+    """Of a called task. `usage` is what its calls have taken in this process."""
+
     def __init__(self, outer: Ledger, where: str) -> None:
         super().__init__()
         self._outer, self._where = outer, where
+        self.usage = Usage()
 
     def add(self, where: str, call: Called) -> None:
+        self.usage += call.usage
         self._outer.add(self._where, call._replace(key=f"{where}@{call.key}"))
 
 

@@ -141,10 +141,9 @@ class Calling:
         id, given, place = str(asked["task_id"]), asked.get("with", {}), by.place(key)
         if self.call:  # another attempt of the talk may ask for something else at this place
             place += f"~{hashlib.sha256(canonical([id, given])).hexdigest()[:8]}"
-        execution, state, usage = await by.scope.tasks(
-            id, given, caller=by.where, key=place, within=self._within()
+        execution, state = await by.scope.tasks(
+            id, given, caller=by.where, key=place, within=self._within(), spend=spend
         )
-        spend(usage)
         if by.scope.services.cassette is not None:
             by.scope.services.cassette.stands_for(execution)
         if state.error is None:

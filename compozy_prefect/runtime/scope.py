@@ -10,10 +10,9 @@ from compozy_prefect.compiler.plan import Json, StepPlan, WorkflowPlan, pointer
 from compozy_prefect.errors import InputInvalid, RunError
 from compozy_prefect.expressions import Environment
 from compozy_prefect.runtime import schemas, templates
-from compozy_prefect.runtime.budgets import Budget, Budgets
+from compozy_prefect.runtime.budgets import Budget, Budgets, Spend
 from compozy_prefect.runtime.clocks import Clocks
 from compozy_prefect.runtime.context import Context, RunContext
-from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import Outcome, TaskState
 from compozy_prefect.runtime.services import Services
 from compozy_prefect.runtime.tools.effects import Decide, Effects
@@ -58,11 +57,8 @@ class Workflows(Protocol):
 
 
 class RanTask(NamedTuple):
-    """How a called task ended, and what models took of it and of the tasks in it."""
-
     execution_id: str
     state: TaskState
-    usage: Usage
 
 
 class Tasks(Protocol):
@@ -70,6 +66,7 @@ class Tasks(Protocol):
 
     `given` is laid over its `with`. `caller` is the place of the step that calls it, and `key`
     names the call there, also when it is made again: what was done under it is not done again.
+    `spend` hears what models took of the task and of those in it, also when it is cancelled.
     Raises RunError when there is no such task, or it cannot be called.
     """
 
@@ -81,6 +78,7 @@ class Tasks(Protocol):
         caller: str,
         key: str,
         within: Within,
+        spend: Spend,
     ) -> RanTask: ...
 
 

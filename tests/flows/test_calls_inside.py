@@ -237,5 +237,6 @@ def test_a_call_that_is_too_slow_is_cancelled_and_told(
         effects.release()
     assert result.status == "SUCCESS", result.error
     assert heard(model_server)[0]["error"]["code"] == "DeadlineExceeded"
+    assert result.usage.calls == len(model_server.requests), "what was cancelled was paid"
     rows = prefect_server.settled(result.execution_id, 6)
     assert rows["piece"]["state"]["type"] == "CANCELLED"
