@@ -205,7 +205,9 @@ class Contexts:
         # The step of a templated action may ask for any.
         steps = [*users.askers.get(action.id, ()), *users.askers.get("", ())]
         given = [self._shapes.given(step) for step in steps]
-        if not given or any(one.kind != "object" or one.rest is not None for one in given):
+        called = users.agent in self._shapes.scope.callable_agents.values()
+        loose = any(one.kind != "object" or one.rest is not None for one in given)
+        if not given or called or loose:
             known = ANY_MAP
         elif len(given) == 1:
             known = given[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from compozy_prefect.compiler.builtins import BUILTINS, builtin_plan
+from compozy_prefect.compiler.builtins import BUILTINS, CATALOGUE, family_of, name_of
 from compozy_prefect.compiler.checks.nouns import place
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.definitions import (
@@ -147,13 +147,15 @@ def tool_plan(
             continue
         if id in NATIVES:
             return plan, key, NATIVES[id]
+        if id in CATALOGUE:
+            return _Workflow(checked, project, {}).listing(plan), key, CATALOGUE[id]
         known |= dict.fromkeys(checked.scope.tools)
         if id in checked.scope.tools:
             one = _Workflow(checked, project, {})
             return one.tool(plan, id)
-    hint = suggest(id, [*known, *NATIVES], what="there are", limit=20)
-    if id in BUILTINS:
-        hint = "`compozy run` runs workflows"
+    hint = suggest(id, [*known, *NATIVES, *CATALOGUE], what="there are", limit=20)
+    if family := family_of(id):
+        hint = f"`compozy run` runs {family.noun}s"
     raise UsageError(f"there is no tool `{id}` to call; {hint}")
 
 
@@ -191,6 +193,7 @@ class _Workflow:
         # First, since templates ask them by their ids: of two with one id the other gets a number.
         self._servers(asked_servers(self._scope))
         steps = tuple(self._step(step) for step in self._tree.steps)
+        callable = {id: self._agent(one) for id, one in self._scope.callable_agents.items()}
         for name in called_tools(self._scope):
             self._tool_key(name)
         project = self._scope.loaded.project
@@ -205,6 +208,7 @@ class _Workflow:
             schemas={name: plain(schema) for name, schema in self._scope.schemas.items()},
             env=env,
             agents=dict(sorted(self._agents.items())),
+            callable_agents=dict(sorted(callable.items())),
             tools=dict(sorted(self._tools.items())),
             mcps=dict(sorted(self._mcps.items())),
             memories=dict(sorted(self._memories.items())),
@@ -250,6 +254,19 @@ class _Workflow:
         made = self._tools[self._tool_key(id)]
         spans = {**plan.spans, **self.spans()}
         return replace(plan, spans=spans), self._scope.workflow.key, made
+
+    def listing(self, plan: Plan) -> Plan:
+        """The plan with the agents that may be called, also where nothing calls any."""
+        scope, key = self._scope, self._scope.workflow.key
+        agents = [one for one in scope.agents_used if scope.agents.get(one.id) is one]
+        callable = {one.id: self._agent(one) for one in agents}
+        workflow = replace(
+            plan.workflows[key],
+            agents=self._agents,
+            tools=self._tools,
+            callable_agents=dict(sorted(callable.items())),
+        )
+        return replace(plan, workflows={**plan.workflows, key: workflow})
 
     def _recovers(self) -> bool:
         given = (options.recover_on_error for options in self._options)
@@ -325,7 +342,7 @@ class _Workflow:
         if agent is not None:
             call = AgentCall(self._agent(agent), task.action or "", task.prompt or "")
             return replace(plan, agent=call)
-        if tool is not None or _is_builtin(task.tool):
+        if tool is not None or name_of(task.tool) in BUILTINS:
             return replace(plan, tool=ToolCall(self._tool_key(task.tool)))
         if task.prompt:
             return replace(plan, agent=AgentCall(self._prompted(task), "", task.prompt))
@@ -435,10 +452,7 @@ class _Workflow:
         """The key under which the plan holds a tool: its id, numbered if two differ."""
         tool = self._scope.tool(given)
         if tool is None:
-            assert given is not None
-            assert not isinstance(given, Tool)
-            name = given.id if isinstance(given, Selector) else given
-            return _keep(self._tools, builtin_plan(name))
+            return _keep(self._tools, BUILTINS[name_of(given)])
         default = ToolPlan(tool.id)
         made = ToolPlan(
             id=tool.id,
@@ -532,11 +546,6 @@ def _first(policies: Iterable[RetryPolicy], name: str) -> Any:
             if value is not None:
                 return value
     return None
-
-
-def _is_builtin(given: object) -> bool:
-    name = given.id if isinstance(given, Selector) else given
-    return isinstance(name, str) and name.startswith("cp__")
 
 
 def _transition(given: nouns.Transition | None, target: str | None) -> Transition:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from compozy_prefect.compiler.plan import ArgumentPlan, CommandPlan, ExecPlan, FetchPlan, NativePlan
+from collections.abc import Iterator
+from dataclasses import replace
+
+from compozy_prefect.compiler.builtins import FAMILIES
+from compozy_prefect.compiler.plan import (
+    ArgumentPlan,
+    CallPlan,
+    CommandPlan,
+    ExecPlan,
+    FetchPlan,
+    NativePlan,
+)
 from compozy_prefect.language.models.native import (
     AllowedCommand,
+    CallSettings,
     ExecSettings,
     FetchSettings,
     NativeTools,
@@ -15,7 +27,18 @@ def native_plan(given: NativeTools | None) -> NativePlan:
     if given is None:
         return NativePlan()
     roots = (given.root_dir, *given.additional_roots)
-    return NativePlan(given.enabled, roots, _exec(given.exec), _fetch(given.fetch))
+    exec, fetch = _exec(given.exec), _fetch(given.fetch)
+    return NativePlan(given.enabled, roots, exec, fetch, dict(_calls(given)))
+
+
+def _calls(given: NativeTools) -> Iterator[tuple[str, CallPlan]]:
+    for family in FAMILIES:
+        for tool in (family.one, family.several):
+            own: CallSettings | None = getattr(given, tool.removeprefix("cp__"))
+            if not given.enabled:
+                yield tool, replace(family.bounds, enabled=False)
+            elif own is not None:
+                yield tool, CallPlan(own.default_timeout, own.max_concurrent, own.enabled)
 
 
 def _exec(run: ExecSettings | None) -> ExecPlan:

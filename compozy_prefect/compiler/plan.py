@@ -508,6 +508,7 @@ class WorkflowPlan:
 
     `steps` keeps the order of the file; `start` is the id of the first one. `outputs` is None when
     the YAML gives none, and the result is then the map of all task outputs (language.md §2.1).
+    `callable_agents` are the keys of the agents that built-in tools may call, by their ids.
     """
 
     id: str
@@ -518,6 +519,7 @@ class WorkflowPlan:
     schemas: dict[str, Json] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     agents: dict[str, AgentPlan] = field(default_factory=dict)
+    callable_agents: dict[str, str] = field(default_factory=dict)
     tools: dict[str, ToolPlan] = field(default_factory=dict)
     mcps: dict[str, McpPlan] = field(default_factory=dict)
     memories: dict[str, MemoryPlan] = field(default_factory=dict)
@@ -609,13 +611,26 @@ class FetchPlan:
 
 
 @dataclass(frozen=True)
+class CallPlan:
+    """How a built-in tool calls agents, tasks or workflows: `timeout` of one call in seconds."""
+
+    timeout: float
+    at_once: int = 10
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
 class NativePlan:
-    """Built-in tools for files, programs and the web. `roots` are folders, from the project's."""
+    """The built-in tools. `roots` are folders, from the project's.
+
+    `calls` are by the id of the tool; one that is not there is as `compiler.builtins` has it.
+    """
 
     enabled: bool = True
     roots: tuple[str, ...] = (".",)
     exec: ExecPlan = ExecPlan()
     fetch: FetchPlan = FetchPlan()
+    calls: dict[str, CallPlan] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,17 @@ whose definition is faulty is known but stands for nothing; it was reported wher
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
+from compozy_prefect.compiler.builtins import (
+    REACH_AGENTS,
+    TASKS,
+    builtin_of,
+    family_of,
+    name_of,
+)
 from compozy_prefect.compiler.tree import Tree
 from compozy_prefect.language.load import Loaded, LoadedWorkflow
 from compozy_prefect.language.models.agent import Action, Agent
@@ -113,10 +120,47 @@ class Scope:
 
     @cached_property
     def agents_used(self) -> tuple[Agent, ...]:
-        """The agents that the workflow defines, and those that its tasks use."""
-        given = [self.agent_of(task) for task in self.tasks]
-        every = [*self.workflow.agents, *(agent for agent in given if agent is not None)]
+        """The agents that the workflow defines, and those that its tasks or tools use."""
+        every = [*self.workflow.agents, *self._asked, *self.callable_agents.values()]
         return tuple({id(agent.node): agent for agent in every}.values())
+
+    @cached_property
+    def _asked(self) -> tuple[Agent, ...]:
+        found = (self.agent_of(task) for task in self.tasks)
+        return tuple(agent for agent in found if agent is not None)
+
+    @cached_property
+    def callable_agents(self) -> dict[str, Agent]:
+        """All agents in sight, by id, if a built-in tool is used that reaches them by name (§6.5).
+
+        Which of them it calls is only known when it runs, where a model says it.
+        """
+        own = (task.tool for task in self.tasks if isinstance(task, BasicTask))
+        used = {name_of(one) for one in (*own, *self._offered(self._asked))}
+        return self.agents if used & REACH_AGENTS else {}
+
+    @cached_property
+    def called_tasks(self) -> frozenset[str]:
+        """The ids of the tasks that a built-in tool calls, or may call where a run says which."""
+        offered = {name_of(one) for one in self._offered(self.agents_used)}
+        ids: set[str] = set()
+        if offered & {TASKS.one, TASKS.several}:
+            ids |= self.tree.top.keys()
+        for task in self.tasks:
+            tool = builtin_of(task)
+            if tool is None or family_of(tool.id) is not TASKS:
+                continue
+            named = TASKS.named(tool.id, task.node.get("with"))
+            ids |= self.tree.top.keys() if named is None else named
+        return frozenset(ids)
+
+    def _offered(self, agents: Iterable[Agent]) -> Iterator[Any]:
+        """What is offered to models: of these agents, and of tasks that only have a prompt."""
+        for agent in agents:
+            yield from agent.tools
+        for task in self.tasks:
+            if isinstance(task, BasicTask):
+                yield from task.tools
 
     @cached_property
     def tools_used(self) -> tuple[Tool, ...]:

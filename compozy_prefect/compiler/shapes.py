@@ -52,7 +52,7 @@ class Shapes:
         self._depth = 0
         order = self.tree.sequence
         # The steps that a transition may bring values to, over their own `with`.
-        self.brought_to = {*order.failure.values()}
+        self.brought_to = {*order.failure.values(), *self.scope.called_tasks}
         for step in self.tree.steps:
             if step.task.on_success is not None and step.task.on_success.with_:
                 self.brought_to |= {*order.successors(step.id)}

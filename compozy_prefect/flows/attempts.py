@@ -21,6 +21,7 @@ from compozy_prefect.flows.calls import KeptCalls
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.runtime.attempt import Attempt, Performed
 from compozy_prefect.runtime.calls import Watch
+from compozy_prefect.runtime.clocks import Clocks
 from compozy_prefect.runtime.llm.client import Usage
 from compozy_prefect.runtime.outcome import (
     CANCELED,
@@ -124,14 +125,16 @@ class Attempts:
         self._recall_usage(number)
         calls = KeptCalls(self._journal, where, redactor, number)
         clock = asyncio.timeout(step.timeout or None)
-        scope = self._scope
+        clocks = self._scope.within.clocks or Clocks()
+        scope = replace(self._scope, within=replace(self._scope.within, clocks=clocks))
         if self._ask is not None:
-            scope = replace(scope, decide=partial(self._decide, self._ask, clock, log))
+            scope = replace(scope, decide=partial(self._decide, self._ask, clocks, log))
         attempt = Attempt(scope, step, self._given, where, calls, self._watch(log))
         self.effects = attempt.effects
         try:
             async with clock:
-                performed = await attempt.run()
+                with clocks.running(clock):
+                    performed = await attempt.run()
             usage = _sum(self._usage, performed.usage)
             return redactor.json(replace(performed, usage=usage).to_json())
         except RunError as fault:
@@ -148,17 +151,10 @@ class Attempts:
             self.input = redactor.json(attempt.input)
             self._usage = _sum(self._usage, attempt.usage)
 
-    async def _decide(
-        self, ask: Ask, clock: asyncio.Timeout, log: engine.Log, doubt: Doubt
-    ) -> Decision:
+    async def _decide(self, ask: Ask, clocks: Clocks, log: engine.Log, doubt: Doubt) -> Decision:
         """What a person says; the time of the step stands still meanwhile."""
-        loop, ends = asyncio.get_running_loop(), clock.when()
-        left = None if ends is None else ends - loop.time()
-        clock.reschedule(None)
-        try:
+        with clocks.still():
             return await ask(self._instance, doubt, log)
-        finally:
-            clock.reschedule(None if left is None else loop.time() + left)
 
     @property
     def is_final(self) -> bool:

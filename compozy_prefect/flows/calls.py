@@ -7,6 +7,7 @@ those of prompts, are rows of their own below it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, StepPlan
@@ -52,7 +53,8 @@ MakeRow = Callable[[str, str, str], engine.Row]  # of a call, by its key, name a
 class StepWatch:
     """Tells of the calls of one step: log lines, rows, and pieces of answers.
 
-    `shows_models`: the calls of models are rows, too. `book` gets each of them, without secrets.
+    `shows_models`: the calls of models are rows, too. `id_of` gives the id of the row of a call, by
+    its key. `book` gets each call of a model, without secrets.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class StepWatch:
         watched: Watched,
         make_row: MakeRow,
         shows_models: bool,
+        id_of: Callable[[str], UUID],
         book: Callable[[Called], None],
     ) -> None:
         self._step, self._log, self._redactor = step, log, redactor
         self._watched, self._make_row, self._book = watched, make_row, book
-        self._shows_models = shows_models
+        self._shows_models, self._id_of = shows_models, id_of
         self._rows: dict[str, engine.Row] = {}
 
     @property
@@ -101,6 +104,9 @@ class StepWatch:
             row.completed("completed before", name="Cached")
         else:
             row.completed(what)
+
+    def id_of(self, key: str) -> str:
+        return str(self._id_of(key))
 
     def printed(self, tool: str, text: str) -> None:
         lines = self._redactor.text(text).rstrip().splitlines()

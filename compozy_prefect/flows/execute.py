@@ -37,6 +37,7 @@ from compozy_prefect.flows import artifacts, engine, lease, metrics
 from compozy_prefect.flows.activity import Activity
 from compozy_prefect.flows.batches import collected
 from compozy_prefect.flows.branch import Branches
+from compozy_prefect.flows.called import CalledTasks
 from compozy_prefect.flows.claim import settle
 from compozy_prefect.flows.cluster import Cluster
 from compozy_prefect.flows.doubts import Doubts
@@ -71,7 +72,7 @@ from compozy_prefect.runtime.outcome import (
     TaskState,
 )
 from compozy_prefect.runtime.redaction import Redactor, variables
-from compozy_prefect.runtime.scope import Scope
+from compozy_prefect.runtime.scope import Scope, Within
 from compozy_prefect.runtime.services import Services, warm
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|DSN")
@@ -295,7 +296,6 @@ class _Execution:
             self.started,
             self.blocks,
         )
-        workflows = Nested(self.plan, self.client, self.flow_run.id, self.session, self.gate)
         session = self.session
         assert session.budgets is not None
         return Scope(
@@ -303,9 +303,10 @@ class _Execution:
             self.plan.spans,
             context,
             session.services,
-            workflows,
-            session.budgets,
-            session.permit,
+            workflows=Nested(self.plan, self.client, self.flow_run.id, session, self.gate),
+            budgets=session.budgets,
+            permit=session.permit,
+            within=Within(session.depth),
         )
 
     async def _walk(self, scope: Scope, redactor: Redactor) -> Walk:
@@ -348,7 +349,8 @@ class _Execution:
             states=self.states,
             taken=self.session.taken,
         )
-        return Walk(run, scope, runner(self.flow_run.id))
+        walk = Walk(run, scope, runner(self.flow_run.id))
+        return replace(walk, scope=replace(scope, tasks=CalledTasks(walk)))
 
     def _placer(self, services: Services) -> Placer | None:
         """What sends fan-outs to a cluster, if the run has one."""

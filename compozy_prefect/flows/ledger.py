@@ -36,6 +36,10 @@ class Ledger:
         if self._count is not None and not call.again:
             self._count(call)
 
+    def inside(self, where: str) -> Inside:
+        """That of a task which the step at `where` calls: what it pays is the step's."""
+        return Inside(self, where)
+
     def to_json(self) -> list[Json]:
         """For `take`, in another process."""
         return [
@@ -68,6 +72,19 @@ class Ledger:
                 if rest > 0 or not by_step[where]:
                     rows.append(_row(where, "", "", _less(state.usage, known)))
         return rows
+
+
+class Inside(Ledger):
+    """Of a called task. `usage` is what its calls have taken in this process."""
+
+    def __init__(self, outer: Ledger, where: str) -> None:
+        super().__init__()
+        self._outer, self._where = outer, where
+        self.usage = Usage()
+
+    def add(self, where: str, call: Called) -> None:
+        self.usage += call.usage
+        self._outer.add(self._where, call._replace(key=f"{where}@{call.key}"))
 
 
 def _less(usage: Usage, known: Usage) -> Usage:

@@ -16,16 +16,15 @@ from prefect.client.orchestration import PrefectClient
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.plan import Json, Plan
-from compozy_prefect.errors import RunError, UsageError
+from compozy_prefect.errors import UsageError
 from compozy_prefect.flows import flow_runs, lease
 from compozy_prefect.flows.build import workflow_of
 from compozy_prefect.flows.claim import PART_TAG, claim
 from compozy_prefect.flows.engine import Cancellation, tracking_task_run
 from compozy_prefect.flows.session import SESSION, Session
-from compozy_prefect.runtime.builtins import Ran
+from compozy_prefect.runtime.builtins import invalid
 from compozy_prefect.runtime.inputs import check_input
-
-DEEPEST = 20  # calls inside each other
+from compozy_prefect.runtime.scope import Ran
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,8 @@ class Nested:
     gate: asyncio.Event
 
     async def __call__(
-        self, workflow_id: str, input: Mapping[str, Json], *, key: str, first: str = ""
+        self, workflow_id: str, input: Mapping[str, Json], *, key: str, depth: int, first: str = ""
     ) -> Ran:
-        if self.session.depth >= DEEPEST:
-            message = f"workflows call each other more than {DEEPEST} deep; the last is "
-            raise RunError(f"{message}`{workflow_id}`", code="InvalidArgument", retryable=False)
         try:
             workflow = workflow_of(self.plan, workflow_id)
             if first and first not in workflow.by_id:
@@ -51,7 +47,7 @@ class Nested:
                 raise UsageError(f"workflow `{workflow_id}` has no task `{first}`; it has: {known}")
             flow_runs.check_size(input)
         except UsageError as fault:
-            raise RunError(str(fault), code="InvalidArgument", retryable=False) from None
+            raise invalid(str(fault)) from None
         checked = check_input(workflow, input)
         session = Session(
             self.session.services,
@@ -59,7 +55,7 @@ class Nested:
             start=self.session.start,
             pace=self.session.pace,
             first=first,
-            depth=self.session.depth + 1,
+            depth=depth,
             gates=(*self.session.gates, self.gate),
             budgets=self.session.budgets,
             taken=self.session.taken,

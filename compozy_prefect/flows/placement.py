@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from compozy_prefect.compiler.builtins import CALL_WORKFLOW, CALL_WORKFLOWS
+from compozy_prefect.compiler.builtins import family_of
 from compozy_prefect.compiler.plan import MemoryPlan, Plan, StepPlan, walk
 from compozy_prefect.flows.cluster import Room
 from compozy_prefect.runtime.scope import Scope
@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from compozy_prefect.flows.containers import Row
     from compozy_prefect.flows.walk import Walk
 
-_CALLS = frozenset({CALL_WORKFLOW, CALL_WORKFLOWS})
 FEW = 100  # steps; cutting smaller than this costs more than it gives, once each worker has some
 
 
 def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
     """Why the steps of a fan-out have to run in the process of the flow; empty when they need not.
 
-    A worker has no conversations of that process, is sent no signals, calls no workflows, and
-    counts no calls but its own.
+    A worker has no conversations of that process, is sent no signals, calls nothing else of the
+    run, and counts no calls but its own.
     """
     if _has_budget(plan):
         return "what its budgets have left is counted in that process"
@@ -40,11 +39,11 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
             return f"`{one.id}` is a {one.type}"
         if one.memory is not None and _ends_with_process(memories[one.memory.memory]):
             return f"the memory of `{one.id}` is kept in that process"
-        if one.tool is not None and one.tool.tool in _CALLS:
-            return f"`{one.id}` calls workflows"
+        if one.tool is not None and (family := family_of(one.tool.tool)):
+            return f"`{one.id}` calls {family.noun}s"
     for agent in agents:
-        if _CALLS.intersection(agent.tools):
-            return f"agent `{agent.id}` may call workflows"
+        if family := next(filter(None, map(family_of, agent.tools)), None):
+            return f"agent `{agent.id}` may call {family.noun}s"
         if any(_ends_with_process(memories[use.memory]) for use in agent.memory):
             return f"the memory of agent `{agent.id}` is kept in that process"
     # A prompt may call any tool, and ask any server.

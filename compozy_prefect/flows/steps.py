@@ -14,6 +14,7 @@ from traceback import format_exception
 from uuid import UUID
 
 from compozy_prefect import faults
+from compozy_prefect.compiler.builtins import AGENTS, family_of
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
@@ -141,18 +142,23 @@ class StepRunner:
         return state
 
     def _watch(self, instance: Instance, scope: Scope, log: engine.Log) -> Watch:
-        """Tells of the calls of a step; those of an agent with tools are rows below it."""
-        call = instance.step.agent
-        agent = scope.workflow.agents[call.agent] if call is not None else None
-        has_tools = agent is not None and bool(agent.tools or agent.mcps)
+        """Tells of the calls of a step; a model's are rows, too, if there may be more than one."""
+        step = instance.step
+        agent = scope.workflow.agents[step.agent.agent] if step.agent is not None else None
+        shows = agent is not None and bool(agent.tools or agent.mcps)
+        if step.tool is not None:
+            shows = family_of(step.tool.tool) is AGENTS
 
         def row(key: str, name: str, kind: str) -> engine.Row:
             at = f"{instance.where}@{key}"
             after = (self.row_id(instance),)
             return engine.Row(self.pace, self.flow_run, at, name, f"{kind} call", after)
 
+        def id_of(key: str) -> UUID:
+            return engine.row_id(self.flow_run, f"{instance.where}@{key}")
+
         book = partial(self.ledger.add, instance.where)
-        return StepWatch(instance.step, log, self.redactor, self.watched, row, has_tools, book)
+        return StepWatch(step, log, self.redactor, self.watched, row, shows, id_of, book)
 
     def row_id(self, instance: Instance) -> UUID:
         return engine.row_id(self.flow_run, instance.where)

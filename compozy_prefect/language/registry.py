@@ -94,6 +94,17 @@ _PLANNED = (
         f"runtime.native_tools.fetch.{name}"
         for name in ("timeout", "max_body_bytes", "max_redirects", "allowed_methods")
     ),
+    *(
+        f"runtime.native_tools.call_{what}{name}"
+        for what in ("agent", "task", "workflow")
+        for name in (
+            ".enabled",
+            ".default_timeout",
+            "s.enabled",
+            "s.default_timeout",
+            "s.max_concurrent",
+        )
+    ),
 )
 
 # Why a setting does nothing here, by the beginning of its key; the longest that fits holds.
@@ -117,7 +128,7 @@ _REASONS = {
     "ratelimit": "there is no HTTP API to be held back",
     "redis": "nothing is kept in Redis",
     "runtime": "it is for tools of the JavaScript runtime, and for the service",
-    "runtime.native_tools": "this built-in tool does not run yet, or has a bound of its own",
+    "runtime.native_tools": "it makes one call, and no others at the same time",
     "server": "there is no HTTP API; Prefect's server has settings of its own",
     "stream": "there is no HTTP API to stream from",
     "tasks": "a task waits for what it reads as long as that runs",

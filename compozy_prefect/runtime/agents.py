@@ -27,7 +27,7 @@ from compozy_prefect.errors import (
 )
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
-from compozy_prefect.runtime.budgets import Meter
+from compozy_prefect.runtime.budgets import Meter, Spend
 from compozy_prefect.runtime.calls import Called, Calls, Nowhere, Unwatched, Watch
 from compozy_prefect.runtime.llm.client import (
     Candidate,
@@ -46,8 +46,9 @@ from compozy_prefect.runtime.together import together
 LARGEST_RESULT = 64 * 1024  # bytes of a tool's result that the model gets to see
 _SAID = 2_000  # characters of an error that the model gets to see
 
-# Calls a tool by its name with arguments; the key names the call, also when it is made again.
-Use = Callable[[str, dict[str, Json], str], Awaitable[Json]]
+# Calls a tool by its name with arguments; the key names the call, also when it is made again. The
+# last hears what models took of it, which the meter has counted.
+Use = Callable[[str, dict[str, Json], str, Spend], Awaitable[Json]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,10 @@ class AgentRequest:
 
 @dataclass(frozen=True, slots=True)
 class AgentAnswer:
-    """The output of the action. `usage` counts every call of a model; `text` are the last words."""
+    """The output of the action. `text` are the last words.
+
+    `usage` counts every call of a model, also of the agents, tasks and workflows that it called.
+    """
 
     output: Json
     usage: Usage
@@ -252,11 +256,13 @@ class _Talk:
         kept = self._calls.get(key) if self._replays else None
         self._watch.began(key, "tool", call.name)
         if kept is not None:
-            self._told(key, "tool", call.name, started, error=kept["error"], again=True)
+            spent = Usage.from_json(kept["usage"]) if "usage" in kept else None
+            self._told(key, "tool", call.name, started, spent, error=kept["error"], again=True)
             return str(kept["result"])
-        error = ""
+        error, taken = "", list[Usage]()
         try:
-            result = _shortened(json.dumps(await self._called(key, call), ensure_ascii=False))
+            called = await self._called(key, call, taken.append)
+            result = _shortened(json.dumps(called, ensure_ascii=False))
         except (NotRecorded, BudgetExceeded, ServerFailed):
             raise  # none of them is to be told to a model
         except RunError as fault:
@@ -266,11 +272,16 @@ class _Talk:
         except BaseException as fault:
             self._told(key, "tool", call.name, started, error=str(fault) or "cancelled")
             raise
+        finally:
+            self._usage = sum(taken, self._usage)
         self._told(key, "tool", call.name, started, error=error)
-        await self._calls.keep(key, {"result": result, "error": error})
+        record: dict[str, Json] = {"result": result, "error": error}
+        if taken:
+            record["usage"] = sum(taken, Usage()).kept()
+        await self._calls.keep(key, record)
         return result
 
-    async def _called(self, key: str, call: ToolCall) -> Json:
+    async def _called(self, key: str, call: ToolCall, spend: Spend) -> Json:
         offered = {offer.name: offer for offer in self._request.tools}
         offer = offered.get(call.name)
         if offer is None or self._use is None:
@@ -291,7 +302,7 @@ class _Talk:
                 "the arguments break the schema of the tool: " + "; ".join(wrong[:5]),
                 code="TOOL_INVALID_INPUT",
             )
-        return await self._use(call.name, call.arguments, key)
+        return await self._use(call.name, call.arguments, key, spend)
 
 
 class _Bounds:

@@ -62,11 +62,11 @@ class Attempt:
     ) -> None:
         self.input: Json = None
         self.usage: Usage | None = None
-        self._key_of_call = f"{scope.context.execution_id}/{where or step.path}"
-        budgets = scope.budgets_of(step, where or step.path)
+        self._where = where or step.path
+        budgets = scope.budgets_of(step, self._where)
         self._meter = Meter(step.id, budgets, self._spend)
         self._calls, self._watch = calls or Nowhere(), watch or Unwatched()
-        self.effects = Effects(self._calls, scope.decide)
+        self.effects = Effects(self._calls, scope.decide, scope.within.effects)
         self._scope = scope
         self._step = step
         self._given = given
@@ -83,7 +83,7 @@ class Attempt:
             self._scope,
             step,
             opened,
-            self._key_of_call,
+            self._where,
             self._meter,
             self._calls,
             self._watch,

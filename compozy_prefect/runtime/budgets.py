@@ -16,6 +16,8 @@ from compozy_prefect.runtime.llm.client import Usage
 
 _TOLD = 5  # spenders in a message
 
+Spend = Callable[[Usage], None]  # hears what calls of models have taken
+
 
 @dataclass
 class Budget:
@@ -124,7 +126,7 @@ class Meter:
 
     step: str
     budgets: tuple[Budget, ...]
-    spend: Callable[[Usage], None]
+    spend: Spend
 
     def allow(self) -> None:
         """Raises BudgetExceeded when no call may be made any more."""

@@ -1,126 +1,158 @@
-"""A built-in tool and its input → its result (language.md §6.5).
+"""A built-in tool that calls something, and its input → its result (language.md §6.5).
 
-What runs a workflow is given by `flows`; how its end reads as the result of a tool is said here.
+What makes one call, of a workflow, an agent or a task, is given; that there are several at once,
+how long one may take, how its end reads and what is kept of it is said here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from compozy_prefect.compiler.builtins import CALL_TIMEOUT, CALL_WORKFLOW, CALLS_AT_ONCE
-from compozy_prefect.compiler.plan import Json
-from compozy_prefect.errors import RunError, ToolFailed
+from compozy_prefect.compiler.builtins import Family
+from compozy_prefect.compiler.plan import CallPlan, Json
+from compozy_prefect.errors import BudgetExceeded, NotRecorded, RunError, ServerFailed, ToolFailed
+from compozy_prefect.runtime.budgets import Spend
+from compozy_prefect.runtime.calls import Calls
+from compozy_prefect.runtime.clocks import Clocks
 from compozy_prefect.runtime.llm.client import Usage
-from compozy_prefect.runtime.outcome import SUCCESS, Failure, Outcome
+from compozy_prefect.runtime.outcome import Failure
 from compozy_prefect.runtime.together import together
 
+INVALID, TOO_LATE, INTERNAL = "InvalidArgument", "DeadlineExceeded", "Internal"
+DENIED = "PermissionDenied"
 
-class Ran(NamedTuple):
-    execution_id: str
-    outcome: Outcome
+DEEPEST = 20  # calls inside each other
+
+# None of them is a failure of what was called: nobody is to go on after it.
+FATAL = (NotRecorded, BudgetExceeded, ServerFailed)
 
 
-class Workflows(Protocol):
-    """Runs another workflow of the plan as a part of this run.
+class Ended(NamedTuple):
+    """How what was called ended. `shown` is what its result has beside `success` and its id.
 
-    `key` names the call, also when it is made again: what the run of that key has done is not done
-    again. `first` is the task to begin with, if not the first one. Raises InputInvalid when the
-    input breaks the workflow's schema, and UsageError when there is no such workflow or task.
+    `error` is what it fails with, when it is called alone; None when it succeeded.
     """
 
-    async def __call__(
-        self, workflow_id: str, input: Mapping[str, Json], *, key: str, first: str = ""
-    ) -> Ran: ...
+    shown: dict[str, Json]
+    error: RunError | None = None
 
 
-class Result(NamedTuple):
-    raw: Json
-    usage: Usage
+# Makes one call under a key, which names it also when it is made again; the last hears what it
+# takes. Raises RunError.
+One = Callable[[Mapping[str, Any], str, Spend], Awaitable[Ended]]
 
 
-async def call(tool: str, given: Mapping[str, Any], workflows: Workflows, key: str) -> Result:
-    """The result of one of `compiler.builtins.BUILTINS`; `given` fits its input schema."""
-    if tool == CALL_WORKFLOW:
-        done = await _called(given, workflows, key)
-        if done.error is not None:
-            raise done.failure()
-        return Result(done.to_json(), done.usage)
-    started, slots = time.monotonic(), asyncio.Semaphore(CALLS_AT_ONCE)
+def check_depth(depth: int, tool: str) -> None:
+    """Raises RunError when a call would be one too many inside each other."""
+    if depth >= DEEPEST:
+        what = f"agents, tasks and workflows call each other more than {DEEPEST} deep"
+        raise invalid(f"{what}; the last call is one of `{tool}`")
 
-    async def one(index: int, asked: Mapping[str, Any]) -> _Call:
-        async with slots:
-            try:
-                return await _called(asked, workflows, f"{key}/{index}")
-            except RunError as fault:
-                return _Call(str(asked["workflow_id"]), error=Failure.of(fault))
 
-    calls = await together(one(n, asked) for n, asked in enumerate(given["workflows"]))
-    succeeded = sum(call.error is None for call in calls)
-    raw = {
-        "results": [call.to_json() for call in calls],
-        "total_count": len(calls),
-        "success_count": succeeded,
-        "failure_count": len(calls) - succeeded,
-        "total_duration_ms": _milliseconds(started),
-    }
-    return Result(raw, sum((call.usage for call in calls), Usage()))
+def switched_off(tool: str) -> ToolFailed:
+    message = f"`{tool}` is switched off, by `runtime.native_tools`"
+    return ToolFailed(message, code=DENIED, retryable=False)
+
+
+def invalid(message: str, details: Mapping[str, Any] | None = None) -> ToolFailed:
+    """What is asked for is not there, or not what can be called."""
+    return ToolFailed(message, code=INVALID, details=details, retryable=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    workflow_id: str
-    execution_id: str = ""
-    status: str = "FAILED"
-    output: Json = None
-    error: Failure | None = None
-    milliseconds: int = 0
-    usage: Usage = field(default_factory=Usage)
+class Caller:
+    """The calls of one built-in tool, each made by `one`.
 
-    def to_json(self) -> dict[str, Json]:
-        shown: dict[str, Json] = {
-            "success": self.error is None,
-            "workflow_id": self.workflow_id,
-            "workflow_exec_id": self.execution_id,
-            "status": self.status,
-            "output": self.output,
-            "duration_ms": self.milliseconds,
+    What several calls gave is kept one by one in `calls`. `spend` hears what each has taken;
+    `recall` counts that of a call which an earlier process has made. `clock` is in seconds, and
+    stands still where two runs have to give the same; `clocks` are those of the step.
+    """
+
+    family: Family
+    bounds: CallPlan
+    one: One
+    calls: Calls
+    spend: Spend
+    recall: Spend
+    clock: Callable[[], float]
+    clocks: Clocks
+
+    async def call(self, tool: str, given: Mapping[str, Any], key: str) -> Json:
+        """The result of the tool; `given` fits its input schema. Raises RunError."""
+        if not self.bounds.enabled:
+            raise switched_off(tool)
+        if tool == self.family.one:
+            started = self.clock()
+            ended = await self._in_time(given, key, self.spend)
+            if ended.error is not None:
+                raise ended.error
+            return self._shown(given, ended, started)
+        started, slots = self.clock(), asyncio.Semaphore(self.bounds.at_once)
+        listed = given[self.family.listed]
+        results = await together(
+            self._member(asked, f"{key}-{n}", slots) for n, asked in enumerate(listed, 1)
+        )
+        succeeded = sum(bool(result["success"]) for result in results)
+        return {
+            "results": results,
+            "total_count": len(results),
+            "success_count": succeeded,
+            "failure_count": len(results) - succeeded,
+            "total_duration_ms": self._milliseconds(started),
         }
-        if self.error is not None:
-            shown["error"] = {"message": self.error.message, "code": self.error.code}
+
+    async def _member(
+        self, asked: Mapping[str, Any], key: str, slots: asyncio.Semaphore
+    ) -> dict[str, Json]:
+        """The result of one of several, which does not end the others when it fails."""
+        kept = self.calls.get(key)
+        if kept is not None:
+            self.recall(Usage.from_json(kept["usage"]))
+            known: dict[str, Json] = kept["result"]
+            return known
+        taken: list[Usage] = []
+
+        def spend(usage: Usage) -> None:
+            taken.append(usage)
+            self.spend(usage)
+
+        async with slots:
+            started = self.clock()
+            try:
+                ended = await self._in_time(asked, key, spend)
+            except FATAL:
+                raise
+            except RunError as fault:
+                ended = Ended({}, fault)
+            result = self._shown(asked, ended, started)
+            await self.calls.keep(key, {"result": result, "usage": sum(taken, Usage()).kept()})
+        return result
+
+    async def _in_time(self, asked: Mapping[str, Any], key: str, spend: Spend) -> Ended:
+        seconds = asked.get("timeout_ms", 0) / 1000 or self.bounds.timeout
+        try:
+            async with asyncio.timeout(seconds) as clock:
+                with self.clocks.running(clock):
+                    return await self.one(asked, key, spend)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            what = f"{self.family.noun} `{asked[self.family.id]}`"
+            raise ToolFailed(f"{what} took longer than {seconds:g} s", code=TOO_LATE) from None
+
+    def _shown(self, asked: Mapping[str, Any], ended: Ended, started: float) -> dict[str, Json]:
+        family = self.family
+        shown = {"success": ended.error is None, family.id: asked[family.id], **ended.shown}
+        if "duration_ms" in family.gives:
+            shown["duration_ms"] = self._milliseconds(started)
+        if ended.error is not None:
+            failure = Failure.of(ended.error)
+            code = INTERNAL if failure.code == RunError.code else failure.code
+            shown["error"] = {"message": failure.message, "code": code}
         return shown
 
-    def failure(self) -> ToolFailed:
-        assert self.error is not None
-        return ToolFailed(
-            f"workflow `{self.workflow_id}` failed: {self.error.message}",
-            code=self.error.code,
-            details={**self.error.details, "workflow_exec_id": self.execution_id},
-        )
-
-
-async def _called(asked: Mapping[str, Any], workflows: Workflows, key: str) -> _Call:
-    id, started = str(asked["workflow_id"]), time.monotonic()
-    seconds = asked.get("timeout_ms", 0) / 1000 or CALL_TIMEOUT
-    try:
-        async with asyncio.timeout(seconds) as clock:
-            execution, outcome = await workflows(
-                id, asked.get("input", {}), key=key, first=asked.get("initial_task_id", "")
-            )
-    except TimeoutError:
-        if not clock.expired():
-            raise
-        message = f"workflow `{id}` took longer than {seconds:g} s"
-        raise ToolFailed(message, code="DeadlineExceeded") from None
-    done = _Call(id, execution, outcome.status, outcome.output, None, _milliseconds(started))
-    done = replace(done, usage=outcome.usage)
-    if outcome.status != SUCCESS:
-        done = replace(done, error=outcome.error or Failure(f"it ended {outcome.status}", "FAILED"))
-    return done
-
-
-def _milliseconds(since: float) -> int:
-    return round((time.monotonic() - since) * 1000)
+    def _milliseconds(self, since: float) -> int:
+        return round((self.clock() - since) * 1000)

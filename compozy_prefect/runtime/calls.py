@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
+from uuid import NAMESPACE_OID, uuid5
 
 from compozy_prefect.compiler.plan import Json
 from compozy_prefect.runtime.llm.client import Usage
@@ -45,9 +46,26 @@ class Nowhere:
         return value
 
 
-class Called(NamedTuple):
-    """A call that is over. `kind` is `model`, `tool`, `resource` or `prompt`; `name` says which.
+class Under:
+    """The calls of a talk inside of a call, whose keys begin with `key`."""
 
+    def __init__(self, calls: Calls, key: str) -> None:
+        self._calls, self._prefix = calls, f"{key}/"
+
+    def get(self, key: str) -> Json:
+        return self._calls.get(self._prefix + key)
+
+    def note(self, key: str, value: Json) -> None:
+        self._calls.note(self._prefix + key, value)
+
+    async def keep(self, key: str, value: Json) -> Json:
+        return await self._calls.keep(self._prefix + key, value)
+
+
+class Called(NamedTuple):
+    """A call that is over, of the `name`.
+
+    `kind` is `model`, `tool`, `agent`, or the `resource` or `prompt` of a server.
     `again`: it was made by an earlier process, and read. `error` is empty when it succeeded.
     """
 
@@ -66,6 +84,10 @@ class Watch(Protocol):
     def began(self, key: str, kind: str, name: str) -> None: ...
 
     def ended(self, called: Called) -> None: ...
+
+    def id_of(self, key: str) -> str:
+        """The id under which a call is shown, or would be: the same whenever it is made."""
+        ...
 
     def chunk(self, text: str | None) -> None:
         """A piece of a streamed answer; None takes back what the call has said so far."""
@@ -87,6 +109,9 @@ class Unwatched:
     def began(self, key: str, kind: str, name: str) -> None: ...
 
     def ended(self, called: Called) -> None: ...
+
+    def id_of(self, key: str) -> str:
+        return str(uuid5(NAMESPACE_OID, key))
 
     def printed(self, tool: str, text: str) -> None: ...
 
@@ -113,3 +138,26 @@ async def once(
         raise
     watch.ended(Called(key, kind, name, time.monotonic() - started))
     return (await calls.keep(key, {"result": result}))["result"]
+
+
+class WatchUnder:
+    """What is told of a talk inside of a call: all but its answers, which are not the step's."""
+
+    streams = False
+
+    def __init__(self, watch: Watch, key: str) -> None:
+        self._watch, self._prefix = watch, f"{key}/"
+
+    def began(self, key: str, kind: str, name: str) -> None:
+        self._watch.began(self._prefix + key, kind, name)
+
+    def ended(self, called: Called) -> None:
+        self._watch.ended(called._replace(key=self._prefix + called.key))
+
+    def id_of(self, key: str) -> str:
+        return self._watch.id_of(self._prefix + key)
+
+    def printed(self, tool: str, text: str) -> None:
+        self._watch.printed(tool, text)
+
+    def chunk(self, text: str | None) -> None: ...

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.plan import AgentCall, Json, StepPlan, ToolPlan, pointer
 from compozy_prefect.errors import RunError
 from compozy_prefect.expressions import Environment
-from compozy_prefect.runtime import agents, builtins, prompts, templates
-from compozy_prefect.runtime.budgets import Meter
+from compozy_prefect.runtime import agents, prompts, templates
+from compozy_prefect.runtime.budgets import Meter, Spend
+from compozy_prefect.runtime.calling import Calling
 from compozy_prefect.runtime.calls import Calls, Watch, once
 from compozy_prefect.runtime.llm.client import ToolOffer
 from compozy_prefect.runtime.mcp import asking, offering
@@ -21,31 +22,56 @@ from compozy_prefect.runtime.tools.effects import Effects
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 
+class Question(NamedTuple):
+    """What an agent is asked, and what of that it is offered by servers."""
+
+    asked: prompts.Asked
+    servers: offering.Servers
+    offered: dict[str, offering.Offered]
+
+
 @dataclass(frozen=True, slots=True)
 class Executors:
-    """The executors of one attempt. `key` names its calls, also when they are made again."""
+    """The executors of one attempt, at the place `where` of the run.
+
+    `inside` names the call that the talk of a called agent is a part of.
+    """
 
     scope: Scope
     step: StepPlan
     opened: Opened
-    key: str
+    where: str
     meter: Meter
     calls: Calls
     watch: Watch
     effects: Effects
+    inside: str = ""
+
+    @property
+    def key(self) -> str:
+        """What names the calls, also when they are made again."""
+        key = f"{self.scope.context.execution_id}/{self.where}"
+        return f"{key}/{self.inside}" if self.inside else key
+
+    def place(self, call: str) -> str:
+        """The key of a call among all of the step, with those of the agents that it calls."""
+        return "/".join(filter(None, (self.inside, call)))
 
     async def ask(self, call: AgentCall) -> tuple[str, agents.AgentAnswer]:
         """The id of an agent's action and its answer (language.md §4.3, §4.5)."""
-        scope = self.scope
-        asked, servers, offered = await self._asked(call)
+        question = await self.question(call)
+        return question.asked.request.action, await self.answer(question)
 
-        async def use(name: str, arguments: dict[str, Json], key: str) -> Json:
+    async def answer(self, question: Question) -> agents.AgentAnswer:
+        scope, (asked, servers, offered) = self.scope, question
+
+        async def use(name: str, arguments: dict[str, Json], key: str, spend: Spend) -> Json:
             if name in offered:
                 return await self._serve(servers, offered[name], arguments, f"/{key}")
-            tool = scope.workflow.tools[name]
-            return await self._use(tool, arguments, asked.env, asked.environment, f"/{key}")
+            tool, env = scope.workflow.tools[name], asked.env
+            return await self._use(tool, arguments, env, asked.environment, key, spend)
 
-        answer = await agents.answer(
+        return await agents.answer(
             asked.request,
             scope.services.client,
             use=use,
@@ -54,26 +80,24 @@ class Executors:
             meter=self.meter,
             permit=scope.permit,
         )
-        return asked.request.action, answer
 
     async def asked(self, call: AgentCall) -> prompts.Asked:
         """What an agent is asked, rendered, with all that it is offered."""
-        return (await self._asked(call))[0]
+        return (await self.question(call)).asked
 
-    async def _asked(
-        self, call: AgentCall
-    ) -> tuple[prompts.Asked, offering.Servers, dict[str, offering.Offered]]:
-        asked = await prompts.asked(self.scope, self.step, call, self.opened, self._method)
+    async def question(self, call: AgentCall, words: str = "") -> Question:
+        """The same, with the servers of its tools; `words` as of `prompts.asked`."""
+        asked = await prompts.asked(self.scope, self.step, call, self.opened, self._method, words)
         servers = self._servers(call, asked.request.action, asked.env, asked.environment)
         offered = await servers.offered(self.calls)
         if not offered:
-            return asked, servers, offered
+            return Question(asked, servers, offered)
         tools = (
             ToolOffer(name, one.tool.description, one.tool.input_schema)
             for name, one in offered.items()
         )
         request = replace(asked.request, tools=(*asked.request.tools, *tools))
-        return replace(asked, request=request), servers, offered
+        return Question(replace(asked, request=request), servers, offered)
 
     def _servers(
         self, call: AgentCall, action: str, env: Mapping[str, str], environment: Environment
@@ -126,7 +150,7 @@ class Executors:
         if tool is None:
             raise _unknown("tool", call.id, self.scope.workflow.tools, "TOOL_NOT_FOUND")
         tool, input = dispatch.method_call(tool, call.method, call.args)
-        result = await self._use(tool, input, env, environment, f"/{call.id}.{call.key}")
+        result = await self._use(tool, input, env, environment, f"{call.id}.{call.key}")
         has_data = tool.type in ("http", "cli") and isinstance(result, dict)
         return result.get("data") if has_data else result
 
@@ -137,8 +161,12 @@ class Executors:
         env: Mapping[str, str],
         environment: Environment,
         call: str = "",
+        spend: Spend = lambda _: None,
     ) -> Json:
-        """A tool's result; the tool checks its own schemas (language.md §6.1)."""
+        """A tool's result; the tool checks its own schemas (language.md §6.1).
+
+        `call` is the key of a call that a model makes.
+        """
         scope = self.scope
         at = pointer("workflows", scope.workflow.id, "tools", tool.id)
         seen = scope.context.for_step(self.step, env=env, given=self.opened.given)
@@ -159,13 +187,13 @@ class Executors:
         return await dispatch.call(
             made,
             input,
-            self._around(tool, env, self.key + call),
+            self._around(tool, env, f"{self.key}/{call}" if call else self.key),
             config=config,
-            builtin=partial(self._builtin, tool.id, self.key + call),
+            builtin=partial(self._builtin, tool.id, call, spend),
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
-            once=partial(self.effects.once, made, call[1:] or tool.id, input),
+            once=partial(self.effects.once, made, self.place(call) or tool.id, input),
         )
 
     async def _serve(
@@ -222,15 +250,12 @@ class Executors:
             printed=partial(self.watch.printed, tool.id),
             key=key,
             # What an agent calls is not: it hears of a failure.
-            is_repeated=step.retry.given and key == self.key,
+            is_repeated=step.retry.given and key == self.key and not self.inside,
         )
 
-    async def _builtin(self, id: str, key: str, given: dict[str, Any]) -> Json:
-        workflows = self.scope.workflows
-        assert workflows is not None
-        result = await builtins.call(id, given, workflows, key)
-        self.meter.spend(result.usage)  # its own budgets have counted it
-        return result.raw
+    async def _builtin(self, tool: str, call: str, spend: Spend, given: dict[str, Any]) -> Json:
+        """The result of a built-in tool that the run itself answers (language.md §6.5)."""
+        return await Calling(self, call, spend).result(tool, given)
 
 
 def _unknown(what: str, name: str, known: Iterable[str], code: str) -> RunError:

@@ -100,7 +100,7 @@ async def preview(
     meter = Meter(step.id, (), lambda _: None)
     calls = Nowhere()
     executors = Executors(
-        scope, step, opened, EXECUTION, meter, calls, Unwatched(), Effects(calls, None)
+        scope, step, opened, step.path, meter, calls, Unwatched(), Effects(calls, None)
     )
     request = (await executors.asked(step.agent)).request
     read = _tasks_read(workflow, step, step.agent)

@@ -69,9 +69,17 @@ class Asked:
 
 
 async def asked(
-    scope: Scope, step: StepPlan, call: AgentCall, opened: Opened, method: Method
+    scope: Scope,
+    step: StepPlan,
+    call: AgentCall,
+    opened: Opened,
+    method: Method,
+    words: str = "",
 ) -> Asked:
-    """What the agent of a step is asked. Raises RunError when it cannot be rendered."""
+    """What the agent of a step is asked. Raises RunError when it cannot be rendered.
+
+    `words` stand in the place of the call's own prompt, and are no template.
+    """
     env, environment, given = opened.env, opened.environment, opened.given
     agent = scope.workflow.agents[call.agent]
     at = pointer("workflows", scope.workflow.id, "agents", call.agent)
@@ -109,8 +117,10 @@ async def asked(
     prompts = []
     if action.prompt:
         prompts.append(await rendering.prompt(action.prompt, at_action + "/prompt"))
+    own = words
     if call.prompt:
         own = await rendering.prompt(call.prompt, scope.at(step, "agent", "prompt"))
+    if own:
         prompts.append(f"Additional context:\n{own}" if prompts else own)
     key, others = None, list[Candidate]()
     is_real = scope.services.asks_a_provider(agent.id, name)

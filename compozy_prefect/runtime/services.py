@@ -161,9 +161,11 @@ def asks_a_provider(workflow: WorkflowPlan, step: StepPlan, mocks: Mocks | None)
 
 
 def warm(workflow: WorkflowPlan, *, offline: bool, mocks: Mocks | None) -> None:
-    """Begins to import what asks providers, three seconds, and MCP servers, where a step will."""
+    """Begins to import what asks providers, three seconds, and MCP servers, where a step may."""
     steps = workflow.all_steps.values()
-    if not offline and any(asks_a_provider(workflow, step, mocks) for step in steps):
+    called = (workflow.agents[key].model for key in workflow.callable_agents.values())
+    asks = any(asks_a_provider(workflow, step, mocks) for step in steps)
+    if not offline and (asks or any(model.provider != "mock" for model in called)):
         from compozy_prefect.runtime.llm import engine
 
         engine.warm()

@@ -70,10 +70,11 @@ async def call(
     `printed` hears what the tool writes while it runs.
     """
     step = StepPlan(tool.id, path=tool.id, tool=ToolCall(tool.id))
+    workflow = plan.workflows[workflow_id]
     workflow = replace(
-        plan.workflows[workflow_id],
+        workflow,
         input_schema=None,
-        tools={tool.id: tool},
+        tools={**workflow.tools, tool.id: tool},
         steps=(step,),
         start=step.id,
     )

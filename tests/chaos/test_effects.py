@@ -168,7 +168,15 @@ def test_an_answer_that_says_no_is_tried_again(chaos: Chaos) -> None:
     assert calls(chaos)["pay"] == 1
 
 
-def test_killed_in_a_talk(chaos: Chaos) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        "{id: pay, agent: clerk, action: sell}",
+        "{id: pay, tool: cp__call_agents, with: {agents: [{agent_id: clerk}]}}",
+    ],
+    ids=["own", "called"],
+)
+def test_killed_in_a_talk(chaos: Chaos, task: str) -> None:
     """What an agent has called is asked about, too, and the talk goes on with the answer."""
     script = [Reply("", calls=(Call("pay", {"step": "pay"}, "1"),)), Reply("sold")]
 
@@ -178,7 +186,6 @@ def test_killed_in_a_talk(chaos: Chaos) -> None:
 
     with ModelServer() as models:
         models.answers_by(turn)
-        task = "{id: pay, agent: clerk, action: sell}"
         folder = folder_of(chaos, task, url=models.base("openai"))
         chaos.begin()
         calm = run(chaos, folder)

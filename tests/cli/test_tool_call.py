@@ -159,6 +159,7 @@ def test_mocks_answer(project: str, capsys: pytest.CaptureFixture[str], tmp_path
         (["own", "--workflow", "one"], "there is no tool `own` to call"),
         (["own", "--workflow", "tow"], "there is no workflow `tow`"),
         (["cp__call_workflow"], "`compozy run` runs workflows"),
+        (["cp__call_agents"], "`compozy run` runs agents"),
         (["say", "-i", "name"], "is no key=value"),
         (["say", "--input-file", "/no/such/file"], "/no/such/file"),
     ],
@@ -198,3 +199,24 @@ def test_interrupted(project: str) -> None:
     while mine():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_agents_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "compozy.yaml").write_text("""\
+name: listed
+models: [{provider: openai, model: gpt-4o, api_key: "{{ .env.SOME_KEY }}"}]
+agents:
+  - {id: a, instructions: I., tools: [cp__grep], actions: [{id: x, prompt: P.}]}
+  - {id: b, instructions: I.}
+tasks: [{id: t, agent: a, action: x}]
+""")
+    code, out, err = called(capsys, "cp__list_agents", str(tmp_path))
+    assert code == 0, err
+    agents = [{"agent_id": "a", "actions": ["x"]}, {"agent_id": "b", "actions": []}]
+    assert json.loads(out) == {"agents": agents}
+    code, out, err = called(capsys, "cp__describe_agent", str(tmp_path), "-i", "agent_id=a")
+    assert code == 0, err
+    assert json.loads(out)["tools"] == ["cp__grep"]
+    code, out, err = called(capsys, "cp__describe_agent", str(tmp_path), "-i", "agent_id=aa")
+    assert (code, out) == (1, "")
+    assert "there is no agent `aa`" in err

@@ -74,7 +74,7 @@ class Used:
         self.made: list[tuple[str, Any, str]] = []
         self.running = self.most = 0
 
-    async def __call__(self, name: str, arguments: dict[str, Any], key: str) -> Any:
+    async def __call__(self, name: str, arguments: dict[str, Any], key: str, _: Any) -> Any:
         self.made.append((name, arguments, key))
         number = len(self.made)
         self.running += 1

@@ -307,8 +307,8 @@ def comparable(result: Any) -> Any:
     """What must be equal, however often a run was disturbed, and whenever it ran."""
     text = json.dumps({key: result[key] for key in ("status", "output", "error", "tasks", "usage")})
     text = text.replace(result["execution_id"], "ID")
-    text = re.sub(r'"workflow_exec_id": "[^"]+"', '"workflow_exec_id": "ID"', text)
-    text = re.sub(r'"duration_ms": \d+', '"duration_ms": 0', text)
+    text = re.sub(r'exec_id": "[^"]+"', 'exec_id": "ID"', text)
+    text = re.sub(r'duration_ms": \d+', 'duration_ms": 0', text)
     return json.loads(re.sub(r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"', text))
 
 

@@ -22,7 +22,6 @@ from compozy_prefect.language.models.task import BasicTask, CollectionTask, Sign
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar
 
-_UNDER = {"the task": "with", "the signal": "payload", "the call": "input"}
 # With one of these, what is required and what is known is not said in one place.
 COMPOSED = frozenset(("allOf", "anyOf", "oneOf", "if", "$ref", "patternProperties", "not"))
 
@@ -31,7 +30,11 @@ def arguments(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         brought = _brought(checked)
         for step in checked.tree.all:
-            for what, schema, defaults in _schemas(step, checked):
+            # What only tools call is given the rest by them, which is judged with the calls.
+            is_called = step.parent is None and step.id in checked.scope.called_tasks
+            if is_called and not checked.tree.sequence.reaches(step.id):
+                continue
+            for what, schema, defaults in schemas_of(step, checked):
                 if isinstance(schema, dict) and not COMPOSED & schema.keys():
                     yield from _judged(step, what, schema, defaults | brought)
             yield from unread(step, checked.scope)
@@ -45,7 +48,7 @@ def _brought(checked: Checked) -> frozenset[str]:
     return frozenset(name for one in given if one is not None for name in one.with_)
 
 
-def _schemas(step: Step, checked: Checked) -> Iterator[tuple[str, Any, set[str]]]:
+def schemas_of(step: Step, checked: Checked) -> Iterator[tuple[str, Any, set[str]]]:
     """Each schema that the input of a step has to fit, and what is filled in for it."""
     task, scope = step.task, checked.scope
     if task.input is not None:
@@ -90,7 +93,7 @@ def _sent(step: Step, task: SignalTask, project: Project) -> Iterator[Diagnostic
             ):
                 schema = checked.scope.schema(given)
                 if isinstance(schema, dict) and not COMPOSED & schema.keys():
-                    yield from fitted(node, what, schema, set(), "the signal", at)
+                    yield from fitted(node, what, schema, set(), "the signal", at, "payload")
                     break
 
 
@@ -101,8 +104,12 @@ def fitted(
     filled: set[str],
     giver: str,
     at: Span,
+    under: str = "with",
 ) -> Iterator[Diagnostic]:
-    """What a map gives, against a schema; `filled` are the keys that come from elsewhere."""
+    """What a map gives, against a schema; `filled` are the keys that come from elsewhere.
+
+    `under` is the key of the giver that the map stands under.
+    """
     properties = schema.get("properties")
     known: dict[str, Any] = properties if isinstance(properties, dict) else {}
     own: dict[str, Node] = node.entries if node is not None else {}
@@ -127,7 +134,7 @@ def fitted(
             "CZ509",
             f"{what} requires {names}, and {giver} does not give it",
             at,
-            f"add {names} under `{_UNDER[giver]}`",
+            f"add {names} under `{under}`",
         )
     for name, value in own.items():
         if name in known:

@@ -16,7 +16,8 @@ _LEAVES = {"router", "wait"}
 def flow(project: Project) -> Iterator[Diagnostic]:
     for checked in project.workflows:
         top = {step.id: step for step in reversed(checked.tree.steps)}
-        yield from _unreachable(checked.tree.sequence, top)
+        called = checked.scope.called_tasks
+        yield from _unreachable(checked.tree.sequence, top, called)
         yield from _final(top)
         yield from _loops(checked.tree.sequence, top)
         for step in checked.tree.all:
@@ -26,9 +27,11 @@ def flow(project: Project) -> Iterator[Diagnostic]:
                 )
 
 
-def _unreachable(sequence: Sequence, steps: dict[str, Step]) -> Iterator[Diagnostic]:
+def _unreachable(
+    sequence: Sequence, steps: dict[str, Step], called: frozenset[str] = frozenset()
+) -> Iterator[Diagnostic]:
     for name in sequence.order:
-        if not sequence.reaches(name):
+        if not sequence.reaches(name) and name not in called:
             hint = (
                 "once a task names its `on_success.next`, the order of the list does not count: "
                 "name this one too"

@@ -95,9 +95,9 @@ def _basic(task: BasicTask, scope: Scope) -> Iterator[Diagnostic]:
     agent = scope.agent_of(task)
     named: object = task.agent.id if isinstance(task.agent, Selector) else task.agent
     if isinstance(named, str) and agent is None and not scope.is_broken("agents", named):
-        yield _unknown("CZ211", "agent", named, node.at("agent", "id").span, scope.agents)
+        yield unknown_agent(named, node.at("agent", "id").span, scope)
     if agent is not None and task.action and is_resolved(agent):
-        yield from _action(agent, task.action, node.at("action").span)
+        yield from unknown_action(agent, task.action, node.at("action").span)
     if task.tool is not None:
         yield from _tool(task.tool, node.at("tool"), scope)
     yield from _offered(task, scope)
@@ -128,10 +128,19 @@ def _target(
     if not target or "{{" in target or target in beside:
         return
     if not scope.is_broken("tasks", target):
-        yield _unknown("CZ210", "task", target, node.span, beside)
+        yield unknown_task(target, node.span, beside)
 
 
-def _action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
+def unknown_task(name: str, span: Span, known: Iterable[str]) -> Diagnostic:
+    return _unknown("CZ210", "task", name, span, known)
+
+
+def unknown_agent(name: str, span: Span, scope: Scope) -> Diagnostic:
+    return _unknown("CZ211", "agent", name, span, scope.agents)
+
+
+def unknown_action(agent: Agent, name: str, span: Span) -> Iterator[Diagnostic]:
+    """What is wrong with the name of an action, if it is no template."""
     if "{{" in name or action_of(agent, name) is not None or _is_given(agent, name):
         return
     known = [action.id for action in agent.actions]

@@ -1,11 +1,12 @@
-"""The built-in tools for files and programs, as tasks and agents use them (language.md §6.5)."""
+"""The built-in tools, as tasks and agents use them: which are on, and what those for files and
+programs are asked for (language.md §6.5)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from compozy_prefect.compiler.builtins import builtin_of
+from compozy_prefect.compiler.builtins import BUILTINS, INNER, builtin_of
 from compozy_prefect.compiler.checks.project import Project
 from compozy_prefect.compiler.natives import NATIVES
 from compozy_prefect.diagnostics import Diagnostic, Span, error
@@ -22,9 +23,10 @@ def natives(project: Project) -> Iterator[Diagnostic]:
     given = project.loaded.project
     runtime = given.runtime if given is not None else None
     settings = runtime.native_tools if runtime is not None else None
-    if settings is not None and not settings.enabled:
-        yield from _switched_off(project)
-        return
+    if settings is not None:
+        yield from _switched_off(project, settings)
+        if not settings.enabled:
+            return
     folders = _folders(settings, os.path.realpath(project.loaded.root))
     allowed = _allowed(settings)
     for checked in project.workflows:
@@ -38,7 +40,12 @@ def natives(project: Project) -> Iterator[Diagnostic]:
                 yield from _program(node.get("command"), allowed)
 
 
-def _switched_off(project: Project) -> Iterator[Diagnostic]:
+def _switched_off(project: Project, settings: NativeTools) -> Iterator[Diagnostic]:
+    off = {tool: "native_tools" for tool in BUILTINS if not settings.enabled}
+    for tool in INNER:
+        own = getattr(settings, tool.removeprefix("cp__"), None)
+        if own is not None and not own.enabled:
+            off.setdefault(tool, f"native_tools.{tool.removeprefix('cp__')}")
     seen: set[Span] = set()
     for checked in project.workflows:
         nodes: list[Node | None] = []
@@ -50,9 +57,9 @@ def _switched_off(project: Project) -> Iterator[Diagnostic]:
             nodes += _items(agent.node.get("tools"))
         for node in nodes:
             name = node.at("id").data() if node is not None else None
-            if node is not None and name in NATIVES and node.span not in seen:
+            if node is not None and name in off and node.span not in seen:
                 seen.add(node.span)
-                message = f"`{name}` is switched off, by `enabled: false` of `native_tools`"
+                message = f"`{name}` is switched off, by `enabled: false` of `{off[name]}`"
                 hint = "remove that, or do without the tool"
                 yield error("CZ332", message, node.span, hint)
 

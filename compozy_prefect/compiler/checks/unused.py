@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from compozy_prefect.compiler.builtins import REACH_AGENTS
 from compozy_prefect.compiler.checks.project import Checked, Project
 from compozy_prefect.compiler.places import of_tool, places
 from compozy_prefect.compiler.scope import Scope, action_of, memory_references, schema_name
@@ -34,8 +35,6 @@ _KINDS = {
     "memories": "memory",
     "knowledge_bases": "knowledge base",
 }
-# Built-in tools that reach agents by names which are only known when they run.
-_CALLERS = ("cp__call_agent", "cp__call_agents", "cp__list_agents", "cp__describe_agent")
 
 
 def unused(project: Project) -> Iterator[Diagnostic]:
@@ -169,7 +168,7 @@ class _Uses:
     def _tool(self, given: str | Selector | Tool, scope: Scope) -> None:
         name = given.id if isinstance(given, Selector) else given
         found = scope.tool(given)
-        if name in _CALLERS:
+        if name in REACH_AGENTS:
             self.unclear.add("agents")
         if found is not None:
             self.add(found)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from compozy_prefect.compiler.builtins import BUILTINS
+from compozy_prefect.compiler.builtins import INNER
 from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
@@ -56,7 +56,7 @@ async def call(
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
     if mocked is not None:
         raw = await _mocked(tool, mocked)
-    elif cassette is not None and cassette.replays and not _calls_workflows(tool):
+    elif cassette is not None and cassette.replays and not _is_inner(tool):
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
         rendered = config() if config is not None else tool.config
@@ -67,7 +67,7 @@ async def call(
         if once is not None:
             run = partial(once, run)
         raw = await (run() if cassette is None else cassette.kept("tool", tool.id, given, run))
-    elif _calls_workflows(tool) and builtin is not None:
+    elif _is_inner(tool) and builtin is not None:
         raw = await builtin(given)
     else:
         raise _absent(tool, offline)
@@ -137,9 +137,9 @@ def merged(under: Json, over: Json) -> Json:
     return out
 
 
-def _calls_workflows(tool: ToolPlan) -> bool:
-    """Whether it is a run of the project's own, which `builtin` makes."""
-    return tool.type == "builtin" and tool.id in BUILTINS
+def _is_inner(tool: ToolPlan) -> bool:
+    """Whether the run itself answers it, through `builtin`."""
+    return tool.type == "builtin" and tool.id in INNER
 
 
 def _may_run(tool: ToolPlan, around: Surroundings, offline: bool) -> bool:

@@ -51,11 +51,13 @@ class Effects:
     """The calls of one attempt that must not be made twice.
 
     `unknown` are the tools whose calls may have happened, and `made` those whose calls have: the
-    attempt is then not to be made again.
+    attempt is then not to be made again. That of a step which has called the one of this attempt,
+    whose effects are `outer`, is not either.
     """
 
-    def __init__(self, calls: Calls, decide: Decide | None) -> None:
+    def __init__(self, calls: Calls, decide: Decide | None, outer: Effects | None = None) -> None:
         self._calls, self._decide = calls, decide
+        self._all: tuple[Effects, ...] = (self, *(outer._all if outer is not None else ()))
         self.unknown: dict[str, None] = {}
         self.made: dict[str, None] = {}
 
@@ -66,7 +68,7 @@ class Effects:
         mark = f"{call}@effect"
         before: Any = self._calls.get(mark)
         if before is not None and "gave" in before:
-            self.made[tool.id] = None
+            self._happened(tool)
             return before["gave"]
         if before is not None:
             decision = await self._decided(tool, call, input)
@@ -76,25 +78,37 @@ class Effects:
                 raise _doubtful(tool, "it was not to be made again")
         await self._calls.keep(mark, {"began": True})
         await faults.point("effect.begun", call)
-        self.unknown[tool.id] = None
+        self._doubt(tool)
         try:
             given = await run()
         except RunError as fault:
             if fault.is_known:
-                del self.unknown[tool.id]
+                self._settle(tool)
                 self._calls.note(mark, None)
             raise
         await faults.point("effect.made", call)
         return self._gave(tool, mark, given)
 
     def _gave(self, tool: ToolPlan, mark: str, given: Json) -> Json:
-        self.unknown.pop(tool.id, None)
-        self.made[tool.id] = None
+        self._settle(tool)
+        self._happened(tool)
         self._calls.note(mark, {"gave": given})
         return given
 
+    def _doubt(self, tool: ToolPlan) -> None:
+        for one in self._all:
+            one.unknown[tool.id] = None
+
+    def _settle(self, tool: ToolPlan) -> None:
+        for one in self._all:
+            one.unknown.pop(tool.id, None)
+
+    def _happened(self, tool: ToolPlan) -> None:
+        for one in self._all:
+            one.made[tool.id] = None
+
     async def _decided(self, tool: ToolPlan, call: str, input: Json) -> Decision:
-        self.unknown[tool.id] = None
+        self._doubt(tool)
         if self._decide is None:
             raise _doubtful(tool, "nobody can be asked")
         return await self._decide(Doubt(tool.id, call, input))
