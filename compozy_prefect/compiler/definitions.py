@@ -65,6 +65,7 @@ def mcp_plan(mcp: Mcp, config: Config) -> McpPlan:
         headers=dict(mcp.headers),
         env=dict(mcp.env),
         proto=mcp.proto or McpPlan.proto,
+        effects=dict(mcp.effects),
         start_timeout=mcp.start_timeout or config["llm.mcp_readiness_timeout"],
         timeout=mcp.timeout or config["llm.mcp_client_timeout"],
         max_sessions=mcp.max_sessions,

@@ -241,7 +241,8 @@ class McpPlan:
     `start_timeout` and `timeout`, that of a call, are seconds, `max_sessions` 0 for any number.
     `only` are the names of the tools that there are, None for all, `without` those that there are
     not. `tools` are what `compozy.lock` holds if the server `is_locked`; `prompts` and `resources`
-    are None where it does not say. `is_required`: without it an agent that uses it fails.
+    are None where it does not say. `effects` are those of tools by their name, `*` for the others.
+    `is_required`: without it an agent that uses it fails.
     """
 
     id: str
@@ -258,6 +259,7 @@ class McpPlan:
     bearer_env: str = ""
     only: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
+    effects: dict[str, str] = field(default_factory=dict)
     is_required: bool = False
     is_locked: bool = False
     tools: tuple[McpToolPlan, ...] = ()
@@ -267,6 +269,9 @@ class McpPlan:
     def has(self, tool: str) -> bool:
         """Whether the filter lets a tool through."""
         return tool not in self.without and (self.only is None or tool in self.only)
+
+    def effect(self, tool: str) -> str:
+        return self.effects.get(tool) or self.effects.get("*", "")
 
 
 @dataclass(frozen=True)

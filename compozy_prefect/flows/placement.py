@@ -49,6 +49,8 @@ def why_here(plan: Plan, step: StepPlan, scope: Scope) -> str:
     # A prompt may call any tool, and ask any server.
     tools = set(scope.workflow.tools) if agents else {one.tool.tool for one in inner if one.tool}
     writing = sorted(id for id in tools if scope.workflow.tools[id].effect == WRITE)
+    servers = {key for agent in agents for key in agent.mcps}
+    writing += sorted(key for key in servers if WRITE in scope.workflow.mcps[key].effects.values())
     if writing:
         return f"whether a call of `{writing[0]}` has happened is asked there"
     if scope.services.mocks is None:

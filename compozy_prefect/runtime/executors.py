@@ -67,7 +67,7 @@ class Executors:
 
         async def use(name: str, arguments: dict[str, Json], key: str, spend: Spend) -> Json:
             if name in offered:
-                return await self._serve(servers, offered[name], arguments, f"/{key}")
+                return await self._serve(servers, offered[name], arguments, key)
             tool, env = scope.workflow.tools[name], asked.env
             return await self._use(tool, arguments, env, asked.environment, key, spend)
 
@@ -213,11 +213,12 @@ class Executors:
         return await dispatch.call(
             offered.tool,
             input,
-            self._around_server(servers.env, self.key + call, offered.server, offered.tool.id),
+            self._around_server(servers.env, f"{self.key}/{call}", offered.server, offered.tool.id),
             config=config,
             mocks=scope.services.mocks,
             offline=scope.services.offline,
             cassette=scope.services.cassette,
+            once=partial(self.effects.once, offered.tool, self.place(call), input),
         )
 
     def _around_server(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -100,3 +102,40 @@ def test_killed_in_a_talk_with_a_server(chaos: Chaos, visit: int) -> None:
     assert Counter(row["name"] for row in rows)["add"] == 2
     assert "sk-canary" not in again.out() + again.err() + repr(rows)
     none_is_left(f"{GOOD}\0stdio")
+
+
+def test_a_call_of_a_server_in_doubt(chaos: Chaos) -> None:
+    """What the file says of a tool of a server holds as for any other tool."""
+    with ModelServer() as models:
+        models.answers_by(turn)
+        folder, env = folder_of(chaos, models), {"A_KEY": "sk-canary-0123456789"}
+        file = folder / "compozy.yaml"
+        effect = 'effects: {add: write, "*": idempotent}, command:'
+        file.write_text(file.read_text("utf-8").replace("command:", effect), "utf-8")
+        chaos.begin()
+        fault = {**env, "COMPOZY_FAULT": "effect.made#2=crash"}
+        one = chaos.zygote.start("run", ".", "--json", cwd=folder, env=fault)
+        assert one.wait(90) == -9
+        again = chaos.zygote.start("resume", one.execution, "--json", cwd=folder, env=env)
+        asked = "waits for the signal `in-doubt:find:"
+        decided = set[str]()
+        # Two calls were made at the same time, and of neither it is kept what it gave.
+        while again.poll() is None:
+            said = re.findall(r"waits for the signal `(in-doubt:find:[^`]+)`", again.err())
+            for signal in set(said) - decided:
+                decided.add(signal)
+                decision = json.dumps({"decision": "done", "output": {"value": 2}})
+                sent = chaos.zygote.start(
+                    "signal", one.execution, signal, "-d", decision, cwd=folder
+                )
+                assert sent.wait(60) == 0, sent.err()
+            time.sleep(0.05)
+        assert again.wait(90) == 0, again.err()
+        assert asked in again.err()
+        assert len(models.requests) == 3, "every answer was paid once"
+    lines = [json.loads(line) for line in (folder / "effects").read_text("utf-8").splitlines()]
+    (folder / "effects").unlink()
+    assert sorted(line["a"] for line in lines if line.get("call") == "add") == [1, 2]
+    keys = [line["key"] for line in lines if line.get("call") == "echo"]
+    assert len(keys) == 1
+    assert keys[0]

@@ -12,6 +12,7 @@ from compozy_prefect.compiler.scope import mcp_id
 from compozy_prefect.diagnostics import Diagnostic, warning
 from compozy_prefect.language.models.mcp import Mcp
 from compozy_prefect.language.names import suggest
+from compozy_prefect.language.nodes import Mapping
 
 _WRITE = "`compozy mcp lock` starts it, asks it for its tools, and writes them down"
 
@@ -38,7 +39,7 @@ def locks(project: Project) -> Iterator[Diagnostic]:
                 message = f"the MCP server `{mcp_id(mcp)}` is not in {NAME}"
                 yield warning("CZ336", message, place(mcp, "id", "url", "command"), _WRITE)
             else:
-                yield from _filter(mcp, [tool.name for tool in lock.servers[key].tools])
+                yield from _named(mcp, [tool.name for tool in lock.servers[key].tools])
     for key in lock.servers:
         if key not in held:
             message = f"{NAME} holds the MCP server `{key}`, which the project does not have"
@@ -46,15 +47,20 @@ def locks(project: Project) -> Iterator[Diagnostic]:
             yield warning("CZ336", message, lock.span(key), hint)
 
 
-def _filter(mcp: Mcp, tools: list[str]) -> Iterator[Diagnostic]:
+def _named(mcp: Mcp, tools: list[str]) -> Iterator[Diagnostic]:
     given = mcp.tool_filter
-    if given is None or given.mode != "allow":
-        return  # what is blocked is not in the lock
-    for index, name in enumerate(given.names):
+    effects = mcp.node.get("effects")
+    named = {}
+    if isinstance(effects, Mapping):
+        named = {name: effects.key_span(name) for name in mcp.effects if name != "*"}
+    if given is not None and given.mode == "allow":  # what is blocked is not in the lock
+        for index, name in enumerate(given.names):
+            named[name] = given.node.at("list", index).span
+    for name, span in named.items():
         if name not in tools:
             hint = suggest(name, tools, what="its tools are")
             message = f"the MCP server `{mcp_id(mcp)}` has no tool `{name}`"
-            yield warning("CZ336", message, given.node.at("list", index).span, hint)
+            yield warning("CZ336", message, span, hint)
 
 
 def unlocked(project: Project) -> Iterator[Diagnostic]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 from contextlib import suppress
+from typing import get_args
 
 from compozy_prefect.compiler.checks.nouns import is_blank, is_given, is_template, nouns, place
 from compozy_prefect.compiler.checks.project import Project
@@ -13,6 +14,8 @@ from compozy_prefect.diagnostics import Diagnostic, error, warning
 from compozy_prefect.errors import TemplateError
 from compozy_prefect.expressions import parse
 from compozy_prefect.language.models.mcp import Mcp
+from compozy_prefect.language.models.tool import Effect
+from compozy_prefect.language.names import suggest
 from compozy_prefect.language.nodes import Mapping, Node, Scalar, Sequence
 
 RESERVED = frozenset({"host", "content-length", "connection", "transfer-encoding"})
@@ -33,6 +36,7 @@ def servers(project: Project) -> Iterator[Diagnostic]:
         yield from _fixed(mcp)
         yield from headers(mcp.node.get("headers"), RESERVED, "CZ320")
         yield from _proto(mcp)
+        yield from _effects(mcp)
         for name in ("url", "command", "args", "headers", "env"):
             yield from shell_variables(mcp.node.get(name))
 
@@ -92,6 +96,15 @@ def _fixed(mcp: Mcp) -> Iterator[Diagnostic]:
                 hint = "give the process the value in a variable, with `env:`"
                 span = mcp.node.at("args", index).span
                 yield error("CZ320", "an argument of a server may read `.env` only", span, hint)
+
+
+def _effects(mcp: Mcp) -> Iterator[Diagnostic]:
+    known = get_args(Effect)
+    for tool, effect in mcp.effects.items():
+        if effect not in known:
+            message = f"`{effect}` is no effect of the tool `{tool}`"
+            hint = suggest(effect, known, what="there are")
+            yield error("CZ320", message, mcp.node.at("effects", tool).span, hint)
 
 
 def _split(mcp: Mcp) -> Iterator[Diagnostic]:

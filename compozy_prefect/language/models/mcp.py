@@ -51,6 +51,9 @@ class Mcp(Noun):
         None, "Of one call; `llm.mcp_client_timeout`, 30 seconds, if not given.", gt=0
     )
     tool_filter: ToolFilter | None = field(None, "Which of its tools there are.")
+    effects: Variables = field(
+        {}, "Of its tools, by name or `*`: `read`, `write` or `idempotent`, as `effect` of a tool."
+    )
     capabilities: list[Any] = field([], "Informational.")
     permissions: list[Any] = field([], "Informational.")
     security: str | None = field(None, "`admin_token`: `MCP_ADMIN_TOKEN` as bearer token.")

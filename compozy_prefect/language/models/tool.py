@@ -24,6 +24,9 @@ BUILTIN_TOOLS = (
 )
 
 
+Effect = Literal["read", "write", "idempotent"]
+
+
 class Tool(Noun):
     """Something that acts: an HTTP API, a program, a piece of code."""
 
@@ -48,7 +51,7 @@ class Tool(Noun):
     with_: dict[str, Any] = field({}, "Defaults under the arguments of a call.", key="with")
     env: Variables = field({}, "Environment of the process.")
     timeout: Seconds | None = field(None, "Of one call; 60 seconds if not given.", gt=0)
-    effect: Literal["read", "write", "idempotent"] | None = field(
+    effect: Effect | None = field(
         None,
         "What an interrupted call means: `read` is called again, `idempotent` too, with its key, "
         "and after `write` a person decides.",

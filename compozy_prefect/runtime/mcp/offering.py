@@ -138,6 +138,7 @@ class Servers:
                     description=tool.description,
                     input_schema=tool.input_schema,
                     timeout=server.timeout,
+                    effect=server.effect(tool.name),
                 )
                 out[name] = Offered(plan, key, tool.name)
         return out

@@ -38,6 +38,7 @@ class Heard(Protocol):
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None: ...
 
 
+_KEY = "idempotencyKey"  # in the `_meta` of a call
 _MOST_SAID = 500  # characters of what a process said before it was ready
 _PATIENCE = 3.0  # seconds for a sign of life from a server that let a call time out
 _LOOK = 10.0  # seconds between two looks at whether anybody still wants it
@@ -189,14 +190,18 @@ class Session:
             self._listed.pop("resources", None)
 
     async def call(
-        self, tool: str, arguments: dict[str, Any], heard: Heard | None
+        self, tool: str, arguments: dict[str, Any], heard: Heard | None, key: str = ""
     ) -> CallToolResult:
-        """What the server answers. Raises Failed, and Changed when its tools have changed since."""
+        """What the server answers; with a `key` it is told which call this is, made again or not.
+
+        Raises Failed, and Changed when its tools have changed since.
+        """
+        meta: Any = {_KEY: key} if key else None
 
         async def made(client: Client) -> CallToolResult:
             if self._stale:
                 self._take(await listings.tools(client))
-            return await client.call_tool(tool, arguments, progress_callback=heard)
+            return await client.call_tool(tool, arguments, progress_callback=heard, meta=meta)
 
         return await self._answered(made)
 

@@ -87,10 +87,11 @@ class Sessions:
         arguments: dict[str, Any],
         heard: Heard | None,
         tell: Told,
+        key: str = "",
     ) -> CallToolResult:
         """Raises Failed."""
         return await self._asked(
-            connection, lambda session: session.call(tool, arguments, heard), tell
+            connection, lambda session: session.call(tool, arguments, heard, key), tell
         )
 
     async def resource(self, connection: Connection, uri: str, tell: Told) -> ReadResourceResult:

@@ -13,6 +13,7 @@ from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.failures import told
 from compozy_prefect.runtime.mcp.faults import Failed
 from compozy_prefect.runtime.mcp.session import Heard
+from compozy_prefect.runtime.tools.effects import IDEMPOTENT
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPE = "mcp"  # of a tool of a server
@@ -30,8 +31,9 @@ async def call(
     connection: Connection = config["connection"]
     name = str(config["name"])
     try:
+        key = around.key if tool.effect == IDEMPOTENT else ""
         answer = await sessions.here().call(
-            connection, name, input, _progress(around), around.printed
+            connection, name, input, _progress(around), around.printed, key
         )
         return results.result(answer)
     except Failed as fault:

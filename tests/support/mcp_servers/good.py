@@ -30,6 +30,11 @@ def note(**what: Any) -> None:
             file.write(json.dumps({"began": BEGAN, **what}) + "\n")
 
 
+def key_of(ctx: Context) -> str:
+    """The key of a call that may be made again."""
+    return str((ctx.request_context.meta or {}).get("idempotencyKey", ""))
+
+
 @server.tool(description="Adds two numbers.")
 def add(a: int, b: int) -> int:
     note(call="add", a=a, b=b)
@@ -37,8 +42,8 @@ def add(a: int, b: int) -> int:
 
 
 @server.tool(description="Says it again.")
-def Echo(text: str) -> str:
-    note(call="echo", text=text)
+def Echo(text: str, ctx: Context) -> str:
+    note(call="echo", text=text, **({"key": key} if (key := key_of(ctx)) else {}))
     return text
 
 
