@@ -14,7 +14,7 @@ from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.observer import Watched
-from compozy_prefect.runtime.calls import Called
+from compozy_prefect.runtime.calls import Called, sized
 from compozy_prefect.runtime.redaction import Redactor
 
 
@@ -92,6 +92,8 @@ class StepWatch:
             what = f"model {called.name}: {tokens}{cost}"
         else:
             what = f"{called.kind} {called.name}"
+            if any(called.sizes):
+                what += f": {sized(called.sizes)}"
         if error:
             self._log.warning("%s failed after %.2f s: %s", what, called.seconds, error)
         elif not called.again:

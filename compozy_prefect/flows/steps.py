@@ -15,7 +15,7 @@ from uuid import UUID
 
 from compozy_prefect import faults
 from compozy_prefect.compiler.builtins import AGENTS, family_of
-from compozy_prefect.compiler.plan import Json
+from compozy_prefect.compiler.plan import Json, StepPlan
 from compozy_prefect.errors import RunError
 from compozy_prefect.flows import engine
 from compozy_prefect.flows.activity import Activity
@@ -34,7 +34,7 @@ from compozy_prefect.flows.journal import Journal
 from compozy_prefect.flows.ledger import Ledger
 from compozy_prefect.flows.observer import Watched
 from compozy_prefect.flows.pace import Pace
-from compozy_prefect.runtime.calls import Watch
+from compozy_prefect.runtime.calls import Watch, size, sized
 from compozy_prefect.runtime.outcome import CANCELED, TIMED_OUT, TaskState
 from compozy_prefect.runtime.redaction import Redactor
 from compozy_prefect.runtime.scope import Scope
@@ -104,7 +104,7 @@ class StepRunner:
                     await faults.point("step.failed", instance.where)
                     await asyncio.sleep(pause)
                 else:
-                    row.completed()
+                    row.completed(_sizes(step, kept))
                     return attempts.succeeded(kept)
         except asyncio.CancelledError as stop:
             reason = self.cancellation.reason or str(stop) or "cancelled"
@@ -173,3 +173,10 @@ class StepRunner:
             f"{scope.workflow.id}/{instance.step.path}",
             instance.after,
         )
+
+
+def _sizes(step: StepPlan, kept: Json) -> str | None:
+    """Of a step that calls a tool: how much went in and came out."""
+    if step.tool is None:
+        return None
+    return f"tool {step.tool.tool}: {sized((size(kept['input']), size(kept['output'])))}"

@@ -28,7 +28,7 @@ from compozy_prefect.errors import (
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
 from compozy_prefect.runtime.budgets import Meter, Spend
-from compozy_prefect.runtime.calls import Called, Calls, Nowhere, Unwatched, Watch
+from compozy_prefect.runtime.calls import Called, Calls, Nowhere, Unwatched, Watch, size
 from compozy_prefect.runtime.llm.client import (
     Candidate,
     ModelAnswer,
@@ -225,13 +225,15 @@ class _Talk:
         *,
         error: str = "",
         again: bool = False,
+        sizes: tuple[int, int] = (0, 0),
     ) -> None:
         if usage is not None:
             self._usage += usage
             if self._meter is not None:
                 self._meter.add(usage)
         seconds = time.monotonic() - started
-        self._watch.ended(Called(key, kind, name, seconds, usage or Usage(), error, again))
+        usage = usage or Usage()
+        self._watch.ended(Called(key, kind, name, seconds, usage, error, again, sizes))
 
     async def _tools(self, reply: ModelAnswer) -> None:
         """Makes the calls of an answer, and puts their results into the talk, in their order."""
@@ -262,7 +264,7 @@ class _Talk:
         error, taken = "", list[Usage]()
         try:
             called = await self._called(key, call, taken.append)
-            result = _shortened(json.dumps(called, ensure_ascii=False))
+            result = json.dumps(called, ensure_ascii=False)
         except (NotRecorded, BudgetExceeded, ServerFailed):
             raise  # none of them is to be told to a model
         except RunError as fault:
@@ -274,7 +276,9 @@ class _Talk:
             raise
         finally:
             self._usage = sum(taken, self._usage)
-        self._told(key, "tool", call.name, started, error=error)
+        sizes = size(call.arguments), len(result.encode("utf-8", "replace"))
+        self._told(key, "tool", call.name, started, error=error, sizes=sizes)
+        result = _shortened(result)
         record: dict[str, Json] = {"result": result, "error": error}
         if taken:
             record["usage"] = sum(taken, Usage()).kept()

@@ -6,6 +6,7 @@ broke off goes on at the call it had reached, and nothing is paid twice.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
@@ -67,6 +68,7 @@ class Called(NamedTuple):
 
     `kind` is `model`, `tool`, `agent`, or the `resource` or `prompt` of a server.
     `again`: it was made by an earlier process, and read. `error` is empty when it succeeded.
+    `sizes`, of all but models, are bytes: what it was called with, and what it gave.
     """
 
     key: str
@@ -76,6 +78,7 @@ class Called(NamedTuple):
     usage: Usage = Usage()
     error: str = ""
     again: bool = False
+    sizes: tuple[int, int] = (0, 0)
 
 
 class Watch(Protocol):
@@ -118,10 +121,34 @@ class Unwatched:
     def chunk(self, text: str | None) -> None: ...
 
 
+def size(value: Json) -> int:
+    """Bytes of the value as JSON."""
+    return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+
+
+def sized(sizes: tuple[int, int]) -> str:
+    """`12 B in, 3.4 kB out`."""
+    return f"{_in_units(sizes[0])} in, {_in_units(sizes[1])} out"
+
+
+def _in_units(size: float) -> str:
+    for unit in ("B", "kB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} MB"
+
+
 async def once(
-    calls: Calls, watch: Watch, key: str, kind: str, name: str, make: Callable[[], Awaitable[Json]]
+    calls: Calls,
+    watch: Watch,
+    key: str,
+    kind: str,
+    name: str,
+    args: Json,
+    make: Callable[[], Awaitable[Json]],
 ) -> Json:
-    """What is kept of a call, or else what `make` gives, as it is then kept.
+    """What is kept of a call with `args`, or else what `make` gives, as it is then kept.
 
     Whoever goes on is given the same as who began. Raises what `make` raises.
     """
@@ -136,7 +163,8 @@ async def once(
         seconds, said = time.monotonic() - started, str(fault) or "cancelled"
         watch.ended(Called(key, kind, name, seconds, error=said))
         raise
-    watch.ended(Called(key, kind, name, time.monotonic() - started))
+    seconds, sizes = time.monotonic() - started, (size(args), size(result))
+    watch.ended(Called(key, kind, name, seconds, sizes=sizes))
     return (await calls.keep(key, {"result": result}))["result"]
 
 

@@ -126,7 +126,8 @@ class Executors:
             what = asking.wanted(call.id, call.method, call.args)
             kind, name = what.kind, f"{call.id}/{what.name}"
             made = partial(self._read, call.id, what, env, environment)
-        return await once(self.calls, self.watch, f"prompt/{call.key}", kind, name, made)
+        key = f"prompt/{call.key}"
+        return await once(self.calls, self.watch, key, kind, name, call.args, made)
 
     async def _read(
         self,

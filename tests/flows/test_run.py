@@ -580,3 +580,16 @@ def test_a_place_is_not_said_twice() -> None:
     assert Failure("no", "X", place).placed_message == "no (a.yaml:3:7)"
     assert Failure("no (a.yaml:3)", "X", place).placed_message == "no (a.yaml:3)"
     assert Failure("no", "X").placed_message == "no"
+
+
+def test_a_call_of_a_tool_tells_its_sizes(prefect_server: Api) -> None:
+    of = plan(
+        tool("small", "get", then="large"),
+        tool("large", "get", with_={"n": 5000}),
+        tools={"get": ToolPlan("get", type="javascript", execute="({ n }) => 'x'.repeat(n || 1)")},
+    )
+    result = started(of)
+    assert result.status == "SUCCESS"
+    rows = prefect_server.settled(result.execution_id, 2)
+    assert rows["small"]["state"]["message"] == "tool get: 2 B in, 14 B out"
+    assert rows["large"]["state"]["message"] == "tool get: 11 B in, 5.01 kB out"
