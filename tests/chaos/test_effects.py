@@ -69,6 +69,13 @@ def asked(chaos: Chaos, folder: Path, id: str, signal: str = ASKED) -> Command:
     return command
 
 
+def asked_inside(chaos: Chaos, folder: Path, id: str) -> tuple[Command, str]:
+    """The resumed run that asks about a call inside of a step, and the signal that decides."""
+    command = chaos.zygote.start("resume", id, "--json", cwd=folder, env=KEY)
+    said = until(command.err, lambda said: "waits for the signal `in-doubt:pay" in said)
+    return command, said.partition("waits for the signal `")[2].partition("`")[0]
+
+
 def decide(chaos: Chaos, folder: Path, id: str, decision: Any, signal: str = ASKED) -> None:
     sent = chaos.zygote.start("signal", id, signal, "-d", json.dumps(decision), cwd=folder)
     assert sent.wait(60) == 0, sent.err()
@@ -193,14 +200,30 @@ def test_killed_in_a_talk(chaos: Chaos, task: str) -> None:
         chaos.begin()
         one = run(chaos, folder, "effect.made=crash")
         assert one.wait(90) == -9
-        command = chaos.zygote.start("resume", one.execution, "--json", cwd=folder, env=KEY)
-        found = until(
-            command.err, lambda said: "waits for the signal `in-doubt:pay:" in said
-        ).partition("waits for the signal `")[2]
+        command, signal = asked_inside(chaos, folder, one.execution)
         data = {"status_code": 200, "data": {"step": "pay"}, "headers": {}}
-        signal = found.partition("`")[0]
         decide(chaos, folder, one.execution, {"decision": "done", "output": data}, signal)
         assert command.wait(90) == 0, command.err()
         assert len(models.requests) == 4, "every answer was paid once"
     assert calls(chaos) == {"first": 1, "pay": 1, "last": 1}
     assert not different(comparable(calm.json), comparable(command.json))
+
+
+def test_killed_in_a_task_that_is_called(chaos: Chaos) -> None:
+    task = (
+        "{id: pay, tool: cp__call_task, with: {task_id: charge}, on_success: {next: last}}\n"
+        "  - {id: charge, tool: pay, with: {step: pay}}"
+    )
+    folder = folder_of(chaos, task)
+    file = folder / "compozy.yaml"
+    first = "{step: first}, on_success: {next: pay}"
+    file.write_text(file.read_text("utf-8").replace("{step: first}", first), "utf-8")
+    chaos.begin()
+    one = run(chaos, folder, "effect.made=crash")
+    assert one.wait(90) == -9, one.err()
+    command, signal = asked_inside(chaos, folder, one.execution)
+    assert signal.endswith("/charge")
+    decide(chaos, folder, one.execution, {"decision": "done", "output": {"n": 1}}, signal)
+    assert command.wait(90) == 0, command.err()
+    assert command.json["output"]["paid"]["output"] == {"n": 1}
+    assert calls(chaos) == {"first": 1, "pay": 1, "last": 1}
