@@ -9,8 +9,8 @@ import pytest
 
 from compozy_prefect.expressions import TemplateError, evaluate, parse, parse_condition
 
-# A second is the bar on a machine of its own. The tests may run on shared cores at half the speed.
-SECONDS = 8.0  # of processor time; a busy machine takes three times as many as a quiet one
+# Of processor time. A second is the bar on a machine of its own; on shared cores it was three.
+SECONDS = 8.0
 
 LARGE = list(range(100_000))
 CONTEXT: dict[str, Any] = {
