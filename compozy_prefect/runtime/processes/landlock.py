@@ -93,7 +93,7 @@ def confine(
     rules += [("/dev/null", _READ | _WRITE)]
     rules += [(path, _LIST) for path in listed]
     rules += [(path, _READ | _LIST) for path in read]
-    rules += [(path, _handled() & ~_EXECUTE) for path in write]
+    rules += [(path, _handled() & ~(_EXECUTE | _READ | _LIST)) for path in write]
     _enforce(rules, signals=True, tcp=tcp)
 
 
