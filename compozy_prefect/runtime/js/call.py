@@ -161,7 +161,7 @@ def _explained(
 def _own(stack: str, module: code.Module, around: Surroundings) -> str:
     """The part of a stack that is about the tool, with paths as the project has them."""
     root = Path(os.path.realpath(around.root)).as_uri() + "/"
-    lines = [line for line in stack.splitlines() if engine.RUNNER.name not in line]
+    lines = [line for line in stack.splitlines() if engine.RUNNER.parent.as_uri() not in line]
     shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
     return shown.replace(root, "")[:_MOST_STACK]
 
