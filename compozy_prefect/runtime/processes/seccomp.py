@@ -2,7 +2,7 @@
 
 Landlock knows of files that are opened and made, and of connections by TCP. Other sockets, those
 in the file system too, and the modes, owners and times of files are taken away here, also from who
-is not root, and from all that the program starts.
+is not root, and from all that the program starts. With them goes what root may beyond its files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_NO_NEW_PRIVILEGES, _SET_FILTER = 38, 22
+_NO_NEW_PRIVILEGES, _SET_FILTER, _DROP_CAPABILITY = 38, 22, 24
+_KEPT = (1, 2)  # capabilities by which root reads and writes the files of others
 _FILTER = 2
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # of BPF
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
@@ -48,7 +49,8 @@ _MACHINES = {
 
 def narrow(*, internet: bool) -> None:
     """Takes from this thread, for good, all sockets but those of the internet, and these too unless
-    `internet`; and that it changes the attributes of files. Raises OSError where it cannot.
+    `internet`; and that it changes the attributes of files. What it becomes has no capability of
+    root but to read and write files. Raises OSError where it cannot.
     """
     machine = _MACHINES.get(os.uname().machine) if sys.platform == "linux" else None
     if machine is None:
@@ -56,6 +58,9 @@ def narrow(*, internet: bool) -> None:
     body = b"".join(_program(machine, _INTERNET if internet else ()))
     code = ctypes.create_string_buffer(body, len(body))
     libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(64):
+        if capability not in _KEPT:  # who is not root has none to lose, and is told so
+            libc.prctl(_DROP_CAPABILITY, capability, 0, 0, 0)
     filter_ = struct.pack("HxxxxxxP", len(body) // 8, ctypes.addressof(code))
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.prctl(_SET_FILTER, _FILTER, filter_):
         why = os.strerror(ctypes.get_errno())
