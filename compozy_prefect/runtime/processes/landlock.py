@@ -22,10 +22,12 @@ _REFER, _TRUNCATE = 1 << 13, 1 << 14  # of the second and the third
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE
 
 # What large programs read, such as the engine of JavaScript: libraries, names of hosts,
-# certificates, time zones.
+# certificates without the keys that may lie beside them, time zones.
 SYSTEM = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/localtime"),
-    *("/usr/share/ca-certificates", "/etc/ssl", "/etc/pki", "/etc/ld.so.cache"),
+    *("/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/ld.so.cache"),
+    *("/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs"),
+    *("/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted"),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/dev/urandom", "/dev/random", "/sys/fs/cgroup", "/sys/devices/system/cpu"),
 )
