@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,35 @@ async def test_without_a_fence_only_everything_is_allowed(
     assert await run("() => 1", permissions=everything) == 1
 
 
+KINDS = """
+import socket
+narrow(internet={internet})
+for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_PACKET):
+    try:
+        socket.socket(family, socket.SOCK_DGRAM).close()
+    except PermissionError:
+        continue
+    print(family.name)
+try:
+    os.chmod("/tmp/nothing-there", 0)
+except OSError as fault:
+    print(errno.errorcode[fault.errno])
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in seccomp._MACHINES, reason="there is no filter")
+@pytest.mark.parametrize("internet", [False, True])
+def test_sockets_are_taken_away_without_root_too(internet: bool) -> None:
+    python = "/usr/bin/python3"
+    if not os.path.exists(python):
+        pytest.skip("it needs a Python that everybody may run")
+    script = Path(seccomp.__file__).read_text() + KINDS.format(internet=internet)
+    who: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    ended = subprocess.run([python, "-"], input=script, text=True, capture_output=True, **who)
+    kinds = ["AF_INET", "AF_INET6"] if internet else []
+    assert ended.stdout.split() == [*kinds, "EPERM"], ended.stderr
+
+
 def test_without_a_filter_of_calls_nothing_is_narrowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seccomp, "_MACHINES", {})
     with pytest.raises(OSError, match="no filter for system calls"):
@@ -412,6 +442,7 @@ async def test_an_error_has_its_words_and_its_place(run: Run, tmp_path: Path) ->
          "thrown", "late"),
         ("() => { Promise.reject(Error('lost')); return new Promise(() => {}) }",
          "thrown", "lost"),
+        ("() => { Promise.reject('words'); return new Promise(() => {}) }", "thrown", ": words"),
         ("import './nowhere.js'; export default () => 1", "thrown", "nowhere"),
     ],
 )  # fmt: skip

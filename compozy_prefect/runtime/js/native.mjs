@@ -61,7 +61,8 @@ const writer = (fd) => (bytes) => {
 };
 
 function watch(lost) {
-  process.on("uncaughtException", lost); // of promises, too
+  process.on("uncaughtException", lost);
+  process.on("unhandledRejection", lost);
 }
 
 await serve({ read, write: writer(1), complain: writer(2), watch, exit });
