@@ -84,7 +84,13 @@ _PLANNED = (
     *(
         f"runtime.{name}"
         for name in (
-            *("engine", "entrypoint", "memory_limit", "permissions", "python", "timeout", "type"),
+            "engine",
+            "entrypoint",
+            "memory_limit",
+            "permissions",
+            "python",
+            "timeout",
+            "type",
         )
     ),
     *(f"runtime.native_tools.{name}" for name in ("enabled", "root_dir", "additional_roots")),
