@@ -121,6 +121,7 @@ def runtime_plan(runtime: Runtime | None, config: Config) -> RuntimePlan:
         return RuntimePlan(timeout=timeout)
     return RuntimePlan(
         type=runtime.type,
+        engine=runtime.engine,
         entrypoint=runtime.entrypoint or "",
         permissions=tuple(runtime.permissions),
         timeout=timeout,

@@ -642,10 +642,12 @@ class NativePlan:
 class RuntimePlan:
     """What tools run in (language.md §1.2). `memory_limit` is bytes, 0 for none.
 
-    `python` are the functions that may be called, `module:function` or `module:*`.
+    `engine` is `deno`, or `native` for the program that `type` names. `python` are the functions
+    that may be called, `module:function` or `module:*`.
     """
 
     type: str = "bun"
+    engine: str = "deno"
     entrypoint: str = ""
     permissions: tuple[str, ...] = ("--allow-read",)
     timeout: float = 60.0

@@ -83,7 +83,15 @@ _NO_VARIABLE = frozenset(
 _PLANNED = (
     *(
         f"runtime.{name}"
-        for name in ("entrypoint", "memory_limit", "permissions", "python", "timeout", "type")
+        for name in (
+            "engine",
+            "entrypoint",
+            "memory_limit",
+            "permissions",
+            "python",
+            "timeout",
+            "type",
+        )
     ),
     *(f"runtime.native_tools.{name}" for name in ("enabled", "root_dir", "additional_roots")),
     *(

@@ -1,8 +1,9 @@
-"""Scripts that try to get out of the sandbox, against the real engine."""
+"""Scripts that try to get out of the sandbox, against the real engines."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,17 @@ import yaml
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.js.call import call
+from compozy_prefect.runtime.js.native import LEAST_LANDLOCK
+from compozy_prefect.runtime.processes import landlock
 from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.internet import out_of_bounds
 
 CASES = Path(__file__).parents[1] / "cases" / "javascript" / "escapes.yaml"
 ESCAPES = yaml.safe_load(CASES.read_text("utf-8"))
+# An engine, and the key of what is said there.
+DENO, NATIVE = ("deno", "says"), ("native", "native")
+IS_THERE = shutil.which("node") is not None and landlock.version() >= LEAST_LANDLOCK
 SECRET = "the secret that must not get out"
 
 
@@ -33,7 +39,7 @@ class Ground(NamedTuple):
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     base = tmp_path_factory.mktemp("escapes")
     root, outside = base / "project", base / "outside"
-    for folder in (root / "sub", outside):
+    for folder in (root / "sub", root / "own", outside):
         folder.mkdir(parents=True)
     secret = outside / "secret.txt"
     secret.write_text(SECRET)
@@ -52,9 +58,23 @@ def test_there_are_enough_of_them() -> None:
     assert len({one["name"] for one in ESCAPES}) == len(ESCAPES)
 
 
-@pytest.mark.parametrize("escape", ESCAPES, ids=[one["name"] for one in ESCAPES])
+def _cases() -> Iterator[Any]:
+    for engine, key in (DENO, NATIVE):
+        is_off = engine == "native" and not IS_THERE
+        skip = pytest.mark.skipif(is_off, reason="there is no Node, or no fence for it")
+        for escape in ESCAPES:
+            if key in escape:
+                name = f"{engine}: {escape['name']}"
+                yield pytest.param(engine, escape, escape[key], id=name, marks=skip)
+
+
+@pytest.mark.parametrize(("engine", "escape", "says"), _cases())
 async def test_it_does_not_get_out(
-    escape: dict[str, Any], ground: Ground, monkeypatch: pytest.MonkeyPatch
+    engine: str,
+    escape: dict[str, Any],
+    says: str,
+    ground: Ground,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ESCAPE_VARIABLE", SECRET)
 
@@ -65,21 +85,23 @@ async def test_it_does_not_get_out(
     permissions = tuple(map(filled, escape.get("permissions", ["--allow-read"])))
     printed: list[str] = []
     around = Surroundings(
-        RuntimePlan(permissions=permissions),
+        RuntimePlan("node", engine, permissions=permissions),
         ground.root,
         outside=dict(os.environ),
         printed=printed.append,
     )
     tool = ToolPlan("t", type="javascript", execute=filled(code), timeout=10.0)
+    mode = ground.secret.stat().st_mode
     before = sorted(path.name for path in ground.secret.parent.iterdir())
     try:
         said = str({"value": await call(tool, {}, {}, around)})
     except ToolFailed as fault:
         said = f"{fault.message} {fault.details}"
-    assert filled(escape["says"]) in said
+    assert filled(says) in said
     assert SECRET not in said
     assert SECRET not in "".join(printed)
     assert not ground.reached
     assert ground.secret.read_text() == SECRET
     assert sorted(path.name for path in ground.secret.parent.iterdir()) == before
+    assert ground.secret.stat().st_mode == mode
     assert not (ground.root / "new.txt").exists()

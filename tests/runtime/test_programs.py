@@ -354,7 +354,7 @@ async def test_a_fence_holds_for_what_a_program_starts(tmp_path: Path) -> None:
         ("/bin/sh", "-c", "cat a; cat ../b; echo x > new; echo y > ../new; cat new"),
         str(tmp_path / "in"),
         env={"PATH": "/usr/bin:/bin"},
-        fence=Fence(run=landlock.PROGRAMS, write=(str(tmp_path / "in"),)),
+        fence=Fence(landlock.PROGRAMS, read=(str(tmp_path / "in"),), write=(str(tmp_path / "in"),)),
     )
     process = guarded.start(program)
     said = process.streams[1].read() or b""

@@ -18,7 +18,7 @@ from compozy_prefect.language.models.project import Monitoring, Runtime
 from compozy_prefect.language.models.tool import Tool
 from compozy_prefect.language.names import nearest
 from compozy_prefect.language.nodes import Node, Scalar, Sequence
-from compozy_prefect.language.permissions import LEAST_MEMORY, REFUSED
+from compozy_prefect.language.permissions import LEAST_MEMORY, REFUSED, unenforceable
 
 _GRANTS = ("read", "write", "net", "env", "sys", "run", "ffi", "import")
 _FLAGS = (*(f"--{way}-{what}" for way in ("allow", "deny") for what in _GRANTS), "--allow-all")
@@ -39,7 +39,8 @@ def service(project: Project) -> Iterator[Diagnostic]:
         match noun:
             case Runtime():
                 yield from _entrypoint(noun, project)
-                yield from _permissions(noun)
+                yield from _engine(noun)
+                yield from _permissions(noun, project)
                 yield from _memory(noun)
             case Monitoring():
                 yield from _path(noun.node.get("path"))
@@ -91,11 +92,28 @@ def _entrypoint(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
         )
 
 
-def _permissions(runtime: Runtime) -> Iterator[Diagnostic]:
+def _engine(runtime: Runtime) -> Iterator[Diagnostic]:
+    if runtime.engine == "native" and runtime.type == "deno":
+        hint = "leave `engine` out: Deno keeps to all permissions by itself"
+        message = "`engine: native` is for `type: node` and `type: bun`"
+        yield error("CZ325", message, runtime.node.at("engine").span, hint)
+
+
+def _permissions(runtime: Runtime, project: Project) -> Iterator[Diagnostic]:
     listed = runtime.node.get("permissions")
     for node in listed.items if isinstance(listed, Sequence) else ():
         if isinstance(node, Scalar) and isinstance(node.value, str):
-            yield from _permission(node, node.value)
+            wrong = [*_permission(node, node.value)]
+            yield from wrong
+            if runtime.engine == "native" and not wrong:
+                yield from _native(node, node.value.strip(), project.loaded.root)
+
+
+def _native(node: Scalar, text: str, root: Path) -> Iterator[Diagnostic]:
+    refusal = unenforceable(text, root)
+    if refusal is not None:
+        message = f"`engine: native` cannot keep to `{text}`: {refusal[0]}"
+        yield error("CZ325", message, node.span, refusal[1])
 
 
 def _permission(node: Scalar, text: str) -> Iterator[Diagnostic]:

@@ -92,7 +92,10 @@ class Runtime(Noun):
     """The engine that runs JavaScript and TypeScript tools (§1.2)."""
 
     called = "`runtime`"
-    type: Literal["bun", "node", "deno"] = field("bun", "The engine.")
+    type: Literal["bun", "node", "deno"] = field("bun", "What the tools are written for.")
+    engine: Literal["deno", "native"] = field(
+        "deno", "What runs them: Deno, or the `node` or `bun` of the system."
+    )
     entrypoint: str | None = field(None, "The module whose exports are the tools.")
     permissions: list[str] = field(["--allow-read"], "What tools may do; Deno's flags.")
     timeout: Seconds | None = field(None, "The same as `tool_execution_timeout`.", gt=0)

@@ -1,7 +1,7 @@
 """A tool in JavaScript or TypeScript and its input → what its function gives (§6.3, §6.4).
 
 The engine is Deno, also for projects that say `bun` or `node`: it is the one that keeps to the
-permissions which they declare.
+permissions which they declare. With `engine: native` it is the one they say, within bounds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from compozy_prefect.compiler.plan import Json, RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.language.permissions import LEAST_MEMORY, REFUSED
-from compozy_prefect.runtime.js import code, engine
+from compozy_prefect.runtime.js import code, engine, native
 from compozy_prefect.runtime.js.engine import Launch
 from compozy_prefect.runtime.js.permissions import Permissions, Refused, needed
 from compozy_prefect.runtime.processes.pool import POOLS
@@ -25,9 +25,11 @@ from compozy_prefect.runtime.tools.surroundings import Surroundings
 
 TYPES = ("javascript", "runtime")
 
-_FRAME = re.compile(r"\(?(file:///[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
+_FRAME = re.compile(r"\(?((?:file://)?/[^\s()]+?):(\d+):(\d+)\)?$", re.MULTILINE)
 _MOST_STACK = 4000
+_DENIED = re.compile(r"\b(?:EACCES|EPERM|EXDEV)\b")
 _LINKED = "os error 13"
+_RUNNERS = (engine.RUNNER.parent.as_uri(), str(engine.RUNNER.parent))
 _NO_JSON = "the result is no JSON"  # of a function that has done what it does
 
 
@@ -62,12 +64,15 @@ async def call(tool: ToolPlan, input: Json, config: Json, around: Surroundings) 
         raise failed(tool, around, message, kind="stdin", retryable=False) from None
 
 
-def _launch(tool: ToolPlan, around: Surroundings) -> Launch:
+def _launch(tool: ToolPlan, around: Surroundings) -> Launch | native.Launch:
     runtime, root = around.runtime, around.root
-    granted = _permissions(runtime.permissions, root)
-    variables = granted.variables(around.outside, around.declared)
     memory = max(runtime.memory_limit or engine.MEMORY, LEAST_MEMORY)
     name = "" if tool.type == "javascript" else tool.id
+    if runtime.engine == "native":
+        module = _module(name, tool.execute, runtime.entrypoint, root)
+        return native.launch(runtime, root, module, memory, around.outside, around.declared)
+    granted = _permissions(runtime.permissions, root)
+    variables = granted.variables(around.outside, around.declared)
     return _launch_of(
         name,
         tool.execute,
@@ -90,7 +95,7 @@ def _launch_of(
     memory: int,
 ) -> Launch:
     """One object for equal calls, by which their pool is found. Files are read once a process."""
-    module = code.module_of(name, execute, entrypoint, root)
+    module = _module(name, execute, entrypoint, root)
     names = [name for name, _ in variables]
     return Launch(
         engine=program(),
@@ -106,6 +111,7 @@ def _launch_of(
 
 
 _permissions = lru_cache(maxsize=64)(Permissions.of)
+_module = lru_cache(maxsize=256)(code.module_of)
 
 
 @cache
@@ -134,11 +140,15 @@ def _explained(
         message = f"`{module.shown}` does not export `{tool.id}`; it exports: {message}"
         return failed(tool, around, message, kind="start", retryable=False)
     permission = needed(fault.message)
+    is_denied = permission is not None
     if permission is not None:
         details["permission"] = permission
         message = f"{message.partition(', run again with')[0]}: {_way_to(permission)}"
         if _is_missing(permission, around.root):
             message += "; but there is no such file"
+    elif around.runtime.engine == "native" and _DENIED.search(message):
+        message += ", which `runtime.permissions`, or the system, does not allow"
+        is_denied = True
     elif _LINKED in message:
         message += "; a link that leads out of what `runtime.permissions` allows is not followed"
     if fault.stack:
@@ -150,20 +160,23 @@ def _explained(
         tool,
         around,
         message,
-        kind="permission" if permission else "thrown",
+        kind="permission" if is_denied else "thrown",
         details=details,
         at=at,
-        retryable=permission is None,
+        retryable=not is_denied,
         is_known=not fault.message.startswith(_NO_JSON),
     )
 
 
 def _own(stack: str, module: code.Module, around: Surroundings) -> str:
     """The part of a stack that is about the tool, with paths as the project has them."""
-    root = Path(os.path.realpath(around.root)).as_uri() + "/"
-    lines = [line for line in stack.splitlines() if engine.RUNNER.name not in line]
-    shown = "\n".join(lines).replace(Path(module.path).as_uri(), module.shown or "execute")
-    return shown.replace(root, "")[:_MOST_STACK]
+    lines = [line for line in stack.splitlines() if not any(map(line.__contains__, _RUNNERS))]
+    shown = "\n".join(lines)
+    root = Path(os.path.realpath(around.root))
+    for place, instead in ((Path(module.path), module.shown or "execute"), (root, "")):
+        for written in (place.as_uri(), str(place)):  # as engines do, or one of them
+            shown = shown.replace(written if instead else written + os.sep, instead)
+    return shown[:_MOST_STACK]
 
 
 def _is_missing(permission: str, root: Path) -> bool:
@@ -183,7 +196,8 @@ def _way_to(permission: str) -> str:
 
 def _line(stack: str, module: code.Module, around: Surroundings) -> tuple[str, int] | None:
     """The file of the project, and the line in it, where the code of the tool failed."""
-    for url, line, _ in _FRAME.findall(stack):
+    for found, line, _ in _FRAME.findall(stack):
+        url = found if found.startswith("file:") else Path(found).as_uri()
         if url == Path(module.path).as_uri() and not module.shown:
             place = around.place
             return (place[0], place[1] + int(line) - 1) if place is not None else None
@@ -195,9 +209,13 @@ def _line(stack: str, module: code.Module, around: Surroundings) -> tuple[str, i
 
 def notice(runtime: RuntimePlan, tools: Iterable[ToolPlan]) -> str | None:
     """What is to be said of the engine before a run; None for nothing."""
-    if runtime.type == "deno" or not any(tool.type in TYPES for tool in tools):
+    if (
+        runtime.engine == "native"
+        or runtime.type == "deno"
+        or not any(tool.type in TYPES for tool in tools)
+    ):
         return None
     return (
         f"tools run on Deno, since `{runtime.type}` does not keep to `runtime.permissions`; "
-        "`runtime: {type: deno}` says so"
+        "`runtime: {type: deno}` says so, and `engine: native` runs them on it, with less to allow"
     )

@@ -19,7 +19,7 @@ from compozy_prefect.runtime.processes.worker import CallFailed, Worker
 
 MEMORY = 2048 << 20  # bytes, where `memory_limit` says nothing
 _ROOM = 768 << 20  # bytes that the engine reserves beyond what it uses
-RUNNER = Path(__file__).with_name("runner.js")
+RUNNER = Path(__file__).with_name("deno.js")
 
 _ENGINE = (
     *("run", "--quiet", "--no-prompt", "--no-config", "--no-lock"),
@@ -144,8 +144,13 @@ class _Engine:
                 stream.close()
 
 
+def is_out_of_memory(code: int | None, said: str) -> bool:
+    """Whether the engine has ended itself so, by its code and its last words."""
+    return "out of memory" in said and code is not None and code < 0
+
+
 def _explain(code: int | None, said: str, is_first: bool) -> CallFailed | None:
-    if "out of memory" in said and code is not None and code < 0:
+    if is_out_of_memory(code, said):
         return CallFailed("memory")
     if is_first and code and said.startswith("error:"):
         return CallFailed("start", f"the engine does not start: {said[:500]}")

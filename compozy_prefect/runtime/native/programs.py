@@ -56,7 +56,11 @@ async def execute(roots: Roots, given: dict[str, Any], around: Surroundings) -> 
         env=programs.environment(around.root, {**around.declared, **_variables(given)}),
         limits=Limits(around.runtime.memory_limit or MEMORY, cpu=seconds),
         fence=allowed.fence
-        or Fence((*landlock.PROGRAMS, allowed.path), landlock.SYSTEM, roots.folders),
+        or Fence(
+            (*landlock.PROGRAMS, allowed.path),
+            (*landlock.SYSTEM, *roots.folders),
+            roots.folders,
+        ),
         is_offline=around.is_offline,
     )
     try:

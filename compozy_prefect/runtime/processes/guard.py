@@ -125,7 +125,7 @@ def become(spec: dict[str, Any], writer: int) -> None:
     if os.geteuid():
         bound(resource.RLIMIT_NPROC, threads(os.geteuid()) + THREADS)
     os.chdir(spec["cwd"])
-    fence(spec["fence"], not spec["offline"])
+    fence(spec["fence"], not spec["offline"], spec["narrow"])
     for number in (*IGNORED, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     if not spec.get("runner"):
@@ -157,18 +157,24 @@ def threads(user: int) -> int:
     return count
 
 
-def fence(given: list[list[str]] | None, tcp: bool) -> None:
+def fence(given: list[list[str]] | None, tcp: bool, narrow: bool) -> None:
     """Signals reach only what the program started; `given` are the files that it may run, read,
-    write and list, None for all."""
+    write and list, None for all. `narrow` is what `Program.is_narrow` says."""
     sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
     import landlock  # type: ignore[import-not-found]
+
+    if narrow:
+        import seccomp  # type: ignore[import-not-found]
 
     del sys.path[0]
     if given is None:
         landlock.loosen(tcp=tcp)
     else:
         landlock.confine(*given, tcp=tcp)
-    del sys.modules["landlock"]  # the name is free for modules of a project
+    if narrow:
+        seccomp.narrow(internet=tcp)
+    for name in ("landlock", "seccomp"):  # they are free for modules of a project
+        sys.modules.pop(name, None)
 
 
 def watch(pid: int, asked: int, parent: int, spec: dict[str, Any]) -> tuple[int, str]:

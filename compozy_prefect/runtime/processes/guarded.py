@@ -66,7 +66,8 @@ class Fence:
 class Program:
     """What is started: the program `path`, or that which `argv` begins with; with a `runner`, a
     file, its `main(argv)` in a Python. `is_offline`: without a network, as far as the system can
-    take it away.
+    take it away. `is_narrow`: without sockets other than those of the internet, and offline without
+    any; and it cannot change the attributes of files. Where that cannot be, it does not start.
     """
 
     argv: tuple[str, ...]
@@ -75,6 +76,7 @@ class Program:
     limits: Limits = Limits()
     fence: Fence | None = None
     is_offline: bool = False
+    is_narrow: bool = False
     path: str = ""
     runner: str = ""
 
@@ -99,6 +101,7 @@ class Program:
             "fence": fence
             and [[*one] for one in (fence.run, fence.read, fence.write, fence.listed)],
             "offline": self.is_offline,
+            "narrow": self.is_narrow,
             "runner": self.runner,
         }
         return marshal.dumps(spec)

@@ -22,10 +22,12 @@ _REFER, _TRUNCATE = 1 << 13, 1 << 14  # of the second and the third
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE
 
 # What large programs read, such as the engine of JavaScript: libraries, names of hosts,
-# certificates, time zones.
+# certificates without the keys that may lie beside them, time zones.
 SYSTEM = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/localtime"),
-    *("/usr/share/ca-certificates", "/etc/ssl", "/etc/pki", "/etc/ld.so.cache"),
+    *("/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/ld.so.cache"),
+    *("/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs"),
+    *("/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted"),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/dev/urandom", "/dev/random", "/sys/fs/cgroup", "/sys/devices/system/cpu"),
 )
@@ -93,7 +95,7 @@ def confine(
     rules += [("/dev/null", _READ | _WRITE)]
     rules += [(path, _LIST) for path in listed]
     rules += [(path, _READ | _LIST) for path in read]
-    rules += [(path, _handled() & ~_EXECUTE) for path in write]
+    rules += [(path, _handled() & ~(_EXECUTE | _READ | _LIST)) for path in write]
     _enforce(rules, signals=True, tcp=tcp)
 
 

@@ -61,7 +61,8 @@ def find(command: Sequence[str], runtime: RuntimePlan, root: Path) -> Allowed:
             if index < own:
                 return Allowed(found, entry)
             _harmless(command[1:], entry.path)
-            return Allowed(found, entry, _reading(found, roots(runtime, root)))
+            read, listed = without_secrets(roots(runtime, root))
+            return Allowed(found, entry, Fence((found,), tuple(read), listed=tuple(listed)))
     raise NotAllowed(_refusal(name, [entry.path for entry in entries]))
 
 
@@ -135,8 +136,9 @@ def roots(runtime: RuntimePlan, root: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.realpath(os.path.join(root, one)) for one in given))
 
 
-def _reading(program: str, folders: Sequence[str]) -> Fence:
-    """For a program that reads what is in some folders, without the files that hold secrets."""
+def without_secrets(folders: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What to open of some folders, without the files in them that hold secrets; and those of the
+    folders of which only the names may then be seen."""
     read: list[str] = []
     listed: list[str] = []
     for folder in folders:
@@ -149,7 +151,7 @@ def _reading(program: str, folders: Sequence[str]) -> Fence:
             read += [os.path.join(folder, name) for name in entries if name not in hidden]
         else:
             read.append(folder)
-    return Fence((program,), tuple(read), listed=tuple(listed))
+    return read, listed
 
 
 def _refusal(name: str, known: list[str]) -> str:
