@@ -12,6 +12,7 @@ from tests.support.compozy import compozy
 from tests.support.effects import effects
 from tests.support.model_server import model_server
 from tests.support.prefect_server import postgres, postgres_server, prefect_server
+from tests.support.processes import sessions_folder
 from tests.support.started import start
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "postgres",
     "postgres_server",
     "prefect_server",
+    "sessions_folder",
     "start",
 ]

@@ -6,13 +6,24 @@ import asyncio
 import os
 import time
 
+import pytest
+
 MARK = "98765"
 """Seconds that the tests' processes sleep: how they are told from others."""
 
 
+_BASE: list[str] = []  # the folder of this session, in which its programs run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    _BASE[:] = [str(tmp_path_factory.getbasetemp())]
+
+
 def mine() -> list[int]:
-    """Processes that sleep for that long."""
-    return [pid for pid, line in _lines() if line.split() == ["sleep", MARK]]
+    """Processes that sleep for that long, and are of this session: others may run beside it."""
+    sleeping = [pid for pid, line in _lines() if line.split() == ["sleep", MARK]]
+    return [pid for pid in sleeping if _folder(pid).startswith(_BASE[0])]
 
 
 def guards() -> list[int]:
@@ -39,6 +50,13 @@ def _lines() -> list[tuple[int, str]]:
                 continue
             found.append((int(name), line))
     return found
+
+
+def _folder(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
 
 
 def _parent(pid: int) -> bool:
