@@ -96,7 +96,7 @@ def test_a_prompt_reads_what_a_server_gives_and_a_tape_needs_none(
     names = {row["name"] for row in shown}
     assert names == {"find", "good/greet", "good/data://settings", "good/file:///handbook.md"}
     lines = "\n".join(prefect_server.logs(recorded.execution_id))
-    assert "resource good/file:///handbook.md, " in lines
+    assert "resource good/file:///handbook.md: 23 B in, 39 B out, " in lines
     assert CANARY not in tape.read_text()
     assert '"kind": "resource", "name": "good/file:///handbook.md"' in tape.read_text()
 

@@ -69,7 +69,7 @@ async def test_who_goes_on_is_given_what_was_kept() -> None:
         return {"is": "secret"}
 
     for _ in range(2):
-        found = await once(calls, watch, "prompt/1", "tool", "vault", make)
+        found = await once(calls, watch, "prompt/1", "tool", "vault", [1], make)
         assert found == {"is": "[REDACTED]"}
     assert len(made) == 1
     assert [(one.name, one.again) for one in watch.over] == [("vault", False), ("vault", True)]
@@ -83,6 +83,6 @@ async def test_a_call_that_failed_is_made_again() -> None:
 
     for _ in range(2):
         with pytest.raises(ToolFailed):
-            await once(calls, watch, "prompt/1", "tool", "vault", fail)
+            await once(calls, watch, "prompt/1", "tool", "vault", [1], fail)
     assert [one.error for one in watch.over] == ["no", "no"]
     assert not calls.kept
