@@ -203,9 +203,9 @@ class Attempts:
             return failure
         message, details = failure.message, failure.details
         if effects.unknown:
-            details = {**details, "in_doubt": [*effects.unknown]}
+            details = {**details, "in_doubt": effects.unknown}
         if effects.unknown and failure.code != IN_DOUBT:
-            message += f"; {unknown(next(iter(effects.unknown)))}"
+            message += f"; {unknown(effects.unknown[0])}"
         elif effects.made and self.number < self._instance.step.retry.attempts:
             message += f"; it is not tried again, since `{next(iter(effects.made))}` was called"
         return replace(failure, message=message, details=details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,23 @@ async def test_any_other_is_in_doubt(fault: Exception) -> None:
     assert (person.asked, made) == ([Doubt("pay", "pay", {"a": 1})], [])
     assert not effects.unknown
     assert await Effects(kept, None).once(WRITE, "pay", {}, giving(1, made)) == 7
+
+
+async def test_of_two_calls_at_once_one_is_in_doubt() -> None:
+    kept, begun = Kept(), asyncio.Event()
+    effects = Effects(kept, None)
+
+    async def cut() -> Json:
+        await begun.wait()
+        raise ToolFailed("cut", is_known=False)
+
+    first = asyncio.create_task(effects.once(WRITE, "turn-1/1", {}, cut))
+    await asyncio.sleep(0)
+    await effects.once(WRITE, "turn-1/2", {}, giving(1, []))
+    begun.set()
+    with pytest.raises(ToolFailed):
+        await first
+    assert effects.unknown == ["pay"]
 
 
 async def test_without_a_person_it_fails() -> None:

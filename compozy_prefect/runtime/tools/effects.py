@@ -58,14 +58,14 @@ class Effects:
     def __init__(self, calls: Calls, decide: Decide | None, outer: Effects | None = None) -> None:
         self._calls, self._decide = calls, decide
         self._all: tuple[Effects, ...] = (self, *(outer._all if outer is not None else ()))
-        self.unknown: dict[str, None] = {}
+        self._unknown: dict[tuple[Effects, str], str] = {}  # tools, by whose call and which
         self.made: dict[str, None] = {}
 
     async def once(self, tool: ToolPlan, call: str, input: Json, run: Run) -> Json:
         """What the call gives, or gave. Raises what `run` does, and ToolFailed with IN_DOUBT."""
         if tool.effect != WRITE:
             return await run()
-        mark = f"{call}@effect"
+        mark = _mark(call)
         before: Any = self._calls.get(mark)
         if before is not None and "gave" in before:
             self._happened(tool)
@@ -73,45 +73,54 @@ class Effects:
         if before is not None:
             decision = await self._decided(tool, call, input)
             if decision.what == DONE:
-                return self._gave(tool, mark, decision.output)
+                return self._gave(tool, call, decision.output)
             if decision.what == FAIL:
                 raise _doubtful(tool, "it was not to be made again")
         await self._calls.keep(mark, {"began": True})
         await faults.point("effect.begun", call)
-        self._doubt(tool)
+        self._doubt(tool, call)
         try:
             given = await run()
         except RunError as fault:
             if fault.is_known:
-                self._settle(tool)
+                self._settle(call)
                 self._calls.note(mark, None)
             raise
         await faults.point("effect.made", call)
-        return self._gave(tool, mark, given)
+        return self._gave(tool, call, given)
 
-    def _gave(self, tool: ToolPlan, mark: str, given: Json) -> Json:
-        self._settle(tool)
+    @property
+    def unknown(self) -> list[str]:
+        """The tools of calls of which it is not known whether they have happened."""
+        return list(dict.fromkeys(self._unknown.values()))
+
+    def _gave(self, tool: ToolPlan, call: str, given: Json) -> Json:
+        self._settle(call)
         self._happened(tool)
-        self._calls.note(mark, {"gave": given})
+        self._calls.note(_mark(call), {"gave": given})
         return given
 
-    def _doubt(self, tool: ToolPlan) -> None:
+    def _doubt(self, tool: ToolPlan, call: str) -> None:
         for one in self._all:
-            one.unknown[tool.id] = None
+            one._unknown[self, call] = tool.id
 
-    def _settle(self, tool: ToolPlan) -> None:
+    def _settle(self, call: str) -> None:
         for one in self._all:
-            one.unknown.pop(tool.id, None)
+            one._unknown.pop((self, call), None)
 
     def _happened(self, tool: ToolPlan) -> None:
         for one in self._all:
             one.made[tool.id] = None
 
     async def _decided(self, tool: ToolPlan, call: str, input: Json) -> Decision:
-        self._doubt(tool)
+        self._doubt(tool, call)
         if self._decide is None:
             raise _doubtful(tool, "nobody can be asked")
         return await self._decide(Doubt(tool.id, call, input))
+
+
+def _mark(call: str) -> str:
+    return f"{call}@effect"
 
 
 def _doubtful(tool: ToolPlan, why: str) -> ToolFailed:
