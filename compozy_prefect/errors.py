@@ -153,5 +153,9 @@ class NotRecorded(RunError):
     retryable = False
 
 
+# None of them is a failure of what was called: nobody is to go on after it.
+FATAL = (NotRecorded, BudgetExceeded, ServerFailed)
+
+
 class ToolFailed(RunError):
     code = "TOOL_EXECUTION_ERROR"

@@ -18,12 +18,11 @@ from typing import Any
 from compozy_prefect.compiler.canonical import canonical
 from compozy_prefect.compiler.plan import Json, LoopPlan, ModelPlan
 from compozy_prefect.errors import (
+    FATAL,
     BudgetExceeded,
     ModelFailed,
-    NotRecorded,
     OutputInvalid,
     RunError,
-    ServerFailed,
 )
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.answers import read
@@ -265,7 +264,7 @@ class _Talk:
         try:
             called = await self._called(key, call, taken.append)
             result = json.dumps(called, ensure_ascii=False)
-        except (NotRecorded, BudgetExceeded, ServerFailed):
+        except FATAL:
             raise  # none of them is to be told to a model
         except RunError as fault:
             error = fault.message

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from compozy_prefect.compiler.builtins import Family
 from compozy_prefect.compiler.plan import CallPlan, Json
-from compozy_prefect.errors import BudgetExceeded, NotRecorded, RunError, ServerFailed, ToolFailed
+from compozy_prefect.errors import FATAL, RunError, ToolFailed
 from compozy_prefect.runtime.budgets import Spend
 from compozy_prefect.runtime.calls import Calls
 from compozy_prefect.runtime.clocks import Clocks
@@ -25,9 +25,6 @@ INVALID, TOO_LATE, INTERNAL = "InvalidArgument", "DeadlineExceeded", "Internal"
 DENIED = "PermissionDenied"
 
 DEEPEST = 20  # calls inside each other
-
-# None of them is a failure of what was called: nobody is to go on after it.
-FATAL = (NotRecorded, BudgetExceeded, ServerFailed)
 
 
 class Ended(NamedTuple):

@@ -77,6 +77,32 @@ class Answer:
             name in given and same_json(given[name], value) for name, value in self.when.items()
         )
 
+    async def given(
+        self,
+        what: str,
+        seconds: float,
+        details: dict[str, Json],
+        *,
+        late: str = "TOOL_TIMEOUT",
+        failed: str = ToolFailed.code,
+    ) -> Json:
+        """What `what` gives, in so many seconds, 0 for any number.
+
+        Raises ToolFailed: the entry's error, with the code `failed`, or that it came too late.
+        """
+        try:
+            async with asyncio.timeout(seconds or None):
+                await asyncio.sleep(self.delay)
+        except TimeoutError:
+            raise ToolFailed(
+                f"{what} did not answer within {seconds:g} s",
+                code=late,
+                details={**details, "timeout_seconds": seconds},
+            ) from None
+        if self.error is not None:
+            raise ToolFailed(self.error, code=failed, details=details)
+        return self.output
+
 
 class _Answers:
     """The entries for one action, tool, resource or prompt, and how far their list has come."""

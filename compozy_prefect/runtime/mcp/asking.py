@@ -5,7 +5,6 @@ Mocks answer, or the tape, or else the server, over the session that the agent's
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from compozy_prefect.compiler.plan import Json, McpPlan
 from compozy_prefect.compiler.variables import ASKED_FOR, COUNTS
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.mcp.offering import Servers
-from compozy_prefect.runtime.mocks import Answer
 from compozy_prefect.runtime.schemas import shown
 
 
@@ -74,7 +72,13 @@ async def read(servers: Servers, key: str, what: Wanted) -> Json:
     mocked = mocks and mocks.for_server(server.id, what.kind, what.name, what.arguments)
     name = f"{server.id}/{what.name}"
     if mocked:
-        return await _mocked(server, what, mocked)
+        return await mocked.given(
+            f"{what.kind} `{what.name}` of MCP server `{server.id}`",
+            server.timeout,
+            {"server": server.id, what.kind: what.name},
+            late="MCP_TIMEOUT_ERROR",
+            failed="MCP_RESPONSE_ERROR",
+        )
     if tape is not None and tape.replays:
         return tape.answer(what.kind, name, what.arguments)
     if services.offline:
@@ -95,20 +99,6 @@ async def _asked(servers: Servers, key: str, what: Wanted) -> Json:
     if what.kind == "resource":
         return await tools.resource(servers.connection(key), what.name, around)
     return await tools.prompt(servers.connection(key), what.name, what.arguments, around)
-
-
-async def _mocked(server: McpPlan, what: Wanted, answer: Answer) -> Json:
-    named = f"{what.kind} `{what.name}` of MCP server `{server.id}`"
-    details: dict[str, Json] = {"server": server.id, what.kind: what.name}
-    try:
-        async with asyncio.timeout(server.timeout):
-            await asyncio.sleep(answer.delay)
-    except TimeoutError:
-        message = f"{named}: it did not answer within {server.timeout:g} s"
-        raise ToolFailed(message, code="MCP_TIMEOUT_ERROR", details=details) from None
-    if answer.error is not None:
-        raise ToolFailed(answer.error, code="MCP_RESPONSE_ERROR", details=details)
-    return answer.output
 
 
 def _refused(server: McpPlan, what: Wanted) -> ToolFailed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from compozy_prefect.errors import RunError, ServerFailed, ToolFailed
@@ -16,10 +18,23 @@ _CODES |= {"output": "MCP_RESPONSE_ERROR", "tool": "TOOL_EXECUTION_ERROR"}
 _KNOWN = frozenset({"start", "refused", "gone", "tool"})  # the server has done nothing, or told
 
 
+@contextmanager
 def told(
-    fault: Failed, connection: Connection, around: Surroundings, kind: str = "", name: str = ""
+    connection: Connection, around: Surroundings, kind: str = "", name: str = ""
+) -> Iterator[None]:
+    """Raises RunError for what goes wrong meanwhile.
+
+    `kind` is what the server is asked for, `tool`, `resource` or `prompt`, and `name` which.
+    """
+    try:
+        yield
+    except Failed as fault:
+        raise _error(fault, connection, around, kind, name) from None
+
+
+def _error(
+    fault: Failed, connection: Connection, around: Surroundings, kind: str, name: str
 ) -> RunError:
-    """`kind` is what the server was asked for, `tool`, `resource` or `prompt`, and `name` which."""
     server = connection.server
     what = f"{kind} `{name}` of MCP server `{server.id}`" if kind else f"MCP server `{server.id}`"
     where, place = placed(around)

@@ -11,12 +11,9 @@ from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.runtime.mcp import results, sessions
 from compozy_prefect.runtime.mcp.connection import Connection
 from compozy_prefect.runtime.mcp.failures import told
-from compozy_prefect.runtime.mcp.faults import Failed
 from compozy_prefect.runtime.mcp.session import Heard
 from compozy_prefect.runtime.tools.effects import IDEMPOTENT
 from compozy_prefect.runtime.tools.surroundings import Surroundings
-
-TYPE = "mcp"  # of a tool of a server
 
 _QUIET = 0.5  # seconds between two lines about the progress of a call
 
@@ -30,50 +27,40 @@ async def call(
     """
     connection: Connection = config["connection"]
     name = str(config["name"])
-    try:
-        key = around.key if tool.effect == IDEMPOTENT else ""
+    key = around.key if tool.effect == IDEMPOTENT else ""
+    with told(connection, around, "tool", name):
         answer = await sessions.here().call(
             connection, name, input, _progress(around), around.printed, key
         )
         return results.result(answer)
-    except Failed as fault:
-        raise told(fault, connection, around, "tool", name) from None
 
 
 async def listed(connection: Connection, around: Surroundings) -> Tools:
     """All tools that the server has. Raises RunError."""
-    try:
+    with told(connection, around):
         return await sessions.here().tools(connection, around.printed)
-    except Failed as fault:
-        raise told(fault, connection, around) from None
 
 
 async def resource(connection: Connection, uri: str, around: Surroundings) -> Json:
     """The resource as `results.resource` has it. Raises RunError."""
-    try:
+    with told(connection, around, "resource", uri):
         return results.resource(await sessions.here().resource(connection, uri, around.printed))
-    except Failed as fault:
-        raise told(fault, connection, around, "resource", uri) from None
 
 
 async def prompt(
     connection: Connection, name: str, arguments: dict[str, str], around: Surroundings
 ) -> str:
     """The prompt as `results.prompt` has it. Raises RunError."""
-    try:
+    with told(connection, around, "prompt", name):
         return results.prompt(
             await sessions.here().prompt(connection, name, arguments, around.printed)
         )
-    except Failed as fault:
-        raise told(fault, connection, around, "prompt", name) from None
 
 
 async def listing(connection: Connection, around: Surroundings) -> Listing:
     """All that the server lists. Raises RunError."""
-    try:
+    with told(connection, around):
         return await sessions.here().listing(connection, around.printed)
-    except Failed as fault:
-        raise told(fault, connection, around) from None
 
 
 def _progress(around: Surroundings) -> Heard:

@@ -8,12 +8,9 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 from compozy_prefect.runtime.processes import pipes
 from compozy_prefect.runtime.processes.guarded import Guarded, Program, start
-
-Reason = Literal["", "timeout", "output", "memory", "cpu", "processes"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Those of `kinds.KINDS` and of `compiler.builtins` run; the others answer through
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from compozy_prefect.errors import InputInvalid, OutputInvalid, ToolFailed
 from compozy_prefect.runtime import schemas
 from compozy_prefect.runtime.cassette import Cassette
 from compozy_prefect.runtime.js import call as javascript
-from compozy_prefect.runtime.mocks import Answer, Mocks
+from compozy_prefect.runtime.mocks import Mocks
 from compozy_prefect.runtime.tools import effects
 from compozy_prefect.runtime.tools.kinds import KINDS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
@@ -55,7 +54,7 @@ async def call(
         )
     mocked = mocks.for_tool(tool.id, given) if mocks is not None else None
     if mocked is not None:
-        raw = await _mocked(tool, mocked)
+        raw = await mocked.given(f"tool `{tool.id}`", tool.timeout, {"tool": tool.id})
     elif cassette is not None and cassette.replays and not _is_inner(tool):
         raw = cassette.answer("tool", tool.id, given)
     elif _may_run(tool, around, offline):
@@ -146,21 +145,6 @@ def _may_run(tool: ToolPlan, around: Surroundings, offline: bool) -> bool:
     """Whether this version runs the tool. Offline too, what was granted no network."""
     kind = KINDS.get(tool.type)
     return kind is not None and not (offline and kind.networked(around))
-
-
-async def _mocked(tool: ToolPlan, answer: Answer) -> Json:
-    try:
-        async with asyncio.timeout(tool.timeout or None):
-            await asyncio.sleep(answer.delay)
-    except TimeoutError:
-        raise ToolFailed(
-            f"tool `{tool.id}` did not answer within {tool.timeout:g} s",
-            code="TOOL_TIMEOUT",
-            details={"tool": tool.id, "timeout_seconds": tool.timeout},
-        ) from None
-    if answer.error is not None:
-        raise ToolFailed(answer.error, details={"tool": tool.id})
-    return answer.output
 
 
 def _broken(raw: Json, result: Json, schema: Json) -> list[str]:

@@ -16,7 +16,7 @@ from compozy_prefect.compiler.plan import Json, ToolPlan
 from compozy_prefect.errors import RunError, ToolFailed
 from compozy_prefect.runtime.calls import Calls
 
-READ, WRITE, IDEMPOTENT = "read", "write", "idempotent"
+WRITE, IDEMPOTENT = "write", "idempotent"
 IN_DOUBT = "IN_DOUBT"
 REPEAT, DONE, FAIL = "repeat", "done", "fail"
 
