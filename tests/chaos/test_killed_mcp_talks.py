@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.chaos import Chaos, comparable, different
 from tests.support.formats.base import Call, Reply
-from tests.support.mcp_servers.started import GOOD, none_is_left
+from tests.support.mcp_servers.started import GOOD, OVER_STDIO, none_is_left
 from tests.support.model_server import ModelServer
 from tests.support.prefect_server import until
 
@@ -82,7 +82,7 @@ def test_killed_in_a_talk_with_a_server(chaos: Chaos, visit: int) -> None:
         fault = {**env, "COMPOZY_FAULT": f"talk.called#{visit}=crash"}
         one = chaos.zygote.start("run", ".", "--json", cwd=folder, env=fault)
         assert one.wait(90) == -9
-        none_is_left(f"{GOOD}\0stdio")
+        none_is_left(OVER_STDIO)
         again = chaos.zygote.start("resume", one.execution, "--json", cwd=folder, env=env)
         assert again.wait(90) == 0, again.err()
         assert len(models.requests) == 3, "every answer was paid once"
@@ -101,7 +101,7 @@ def test_killed_in_a_talk_with_a_server(chaos: Chaos, visit: int) -> None:
     )
     assert Counter(row["name"] for row in rows)["add"] == 2
     assert "sk-canary" not in again.out() + again.err() + repr(rows)
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
 
 
 def test_a_call_of_a_server_in_doubt(chaos: Chaos) -> None:

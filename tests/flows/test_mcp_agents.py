@@ -16,7 +16,7 @@ from compozy_prefect.compiler.compile import check, compile_project
 from compozy_prefect.flows import local
 from tests.support.compozy import Compozy
 from tests.support.formats.base import Call, Reply
-from tests.support.mcp_servers.started import BAD, GOOD, none_is_left, processes
+from tests.support.mcp_servers.started import BAD, GOOD, OVER_STDIO, none_is_left, processes
 from tests.support.model_server import ModelServer
 from tests.support.prefect_server import Api, until
 from tests.support.started import Started, nothing_is_open, rows, start
@@ -111,7 +111,7 @@ def test_an_agent_uses_servers_and_a_tape_needs_none(
         assert results[:3] == [{"value": 3}, {"mine": "t"}, {"value": "call 1"}]
         assert results[3]["error"]["code"] == "TOOL_EXECUTION_ERROR"
         assert results[4]["error"]["code"] == "TOOL_INVALID_INPUT"
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
     none_is_left(str(BAD))
     shown = nothing_is_open(prefect_server, recorded.execution_id)
     assert {"add", "work", "fail", "echo"} <= {row["name"] for row in shown}
@@ -244,9 +244,9 @@ def test_a_completed_call_is_not_made_again_and_no_process_outlives_a_killed_run
         folder = project(tmp_path, models)
         begun = start("run", str(folder))
         until(lambda: log.exists() and log.read_text(), lambda said: said and '"gate"' in said)
-        assert processes(f"{GOOD}\0stdio")
+        assert processes(OVER_STDIO)
         id = begun.kill()
-        none_is_left(f"{GOOD}\0stdio")
+        none_is_left(OVER_STDIO)
         none_is_left(str(BAD))
         assert log.read_text().count('"add"') == 1
         open_.touch()
@@ -255,7 +255,7 @@ def test_a_completed_call_is_not_made_again_and_no_process_outlives_a_killed_run
         assert ended["status"] == "SUCCESS"
     assert log.read_text().count('"add"') == 1, "it was kept"
     assert "add" in {row["name"] for row in rows(prefect_server, id)}
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
 
 
 def test_a_run_that_is_interrupted_cancels_its_call(
@@ -272,4 +272,4 @@ def test_a_run_that_is_interrupted_cancels_its_call(
     assert begun.process.returncode == 130, err
     assert json.loads(out)["status"] == "CANCELED"
     assert "cancelled" in log.read_text(), "the server was told"
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)

@@ -12,7 +12,7 @@ import pytest
 from compozy_prefect.flows import local
 from tests.support.cluster import WORKERS, DaskCluster, batches_of
 from tests.support.formats.base import Call, Reply
-from tests.support.mcp_servers.started import GOOD, none_is_left
+from tests.support.mcp_servers.started import GOOD, OVER_STDIO, none_is_left
 from tests.support.model_server import ModelServer
 from tests.support.prefect_server import Api
 from tests.support.started import nothing_is_open
@@ -69,4 +69,4 @@ def test_each_worker_has_a_session_of_its_own(tmp_path: Path, prefect_server: Ap
     assert answers == {json.dumps({"value": n + 100}) for n in range(ITEMS)}
     shown = nothing_is_open(prefect_server, result.execution_id)
     assert sum(row["name"] == "add" for row in shown) == ITEMS
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)

@@ -15,7 +15,7 @@ from compozy_prefect.compiler.compile import check, compile_project
 from compozy_prefect.flows import local
 from tests.support.compozy import Compozy
 from tests.support.formats.base import Call, Reply
-from tests.support.mcp_servers.started import BAD, GOOD, none_is_left
+from tests.support.mcp_servers.started import BAD, GOOD, OVER_STDIO, none_is_left
 from tests.support.model_server import ModelServer
 from tests.support.prefect_server import Api, until
 from tests.support.started import Started, nothing_is_open, rows, start
@@ -85,7 +85,7 @@ def test_a_prompt_reads_what_a_server_gives_and_a_tape_needs_none(
         assert instructions == HANDBOOK, "what a server gives is no template"
         said = "Say hello to it, in a dry tone."
         assert prompt == f"{said} [1,2] {len(HANDBOOK)} stdio"
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
     seen = effects(tmp_path)
     assert [{k: v for k, v in one.items() if k != "began"} for one in seen] == [
         {"prompt": "greet", "name": "it", "tone": "dry"},
@@ -179,7 +179,7 @@ def test_what_was_read_is_not_read_again(
         begun = start("run", str(folder))
         until(lambda: json.dumps(effects(tmp_path)), lambda said: '"gate"' in said)
         id = begun.kill()
-        none_is_left(f"{GOOD}\0stdio")
+        none_is_left(OVER_STDIO)
         (tmp_path / "open").touch()
         models.answers_by(turn)
         ended = start("resume", id).ended()
@@ -191,7 +191,7 @@ def test_what_was_read_is_not_read_again(
     assert sum("read" in one for one in seen) == 2
     found = rows(prefect_server, id)
     assert {"good/greet", "good/data://settings", "gate"} <= {row["name"] for row in found}
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.mcp_servers.started import (
     BAD,
     GOOD,
+    OVER_STDIO,
     PATHS,
     Served,
     none_is_left,
@@ -42,32 +42,17 @@ from tests.support.processes import guards, mine, nobody_left
 AROUND = Surroundings()
 
 
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    yield
-    for script in (str(BAD), f"{GOOD}\0stdio"):
-        none_is_left(script)
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[dict[str, Served]]:
-    """A server of each kind over HTTP."""
-    with served("sse") as sse, served("streamable-http") as streamable:
-        yield {"sse": sse, "streamable-http": streamable}
-
-
-@pytest.fixture
-async def held() -> AsyncIterator[None]:
-    async with sessions.held():
-        yield
+pytestmark = pytest.mark.usefixtures("no_mcp_server_left")
 
 
 @pytest.fixture(params=["stdio", *PATHS])
-def good(request: pytest.FixtureRequest, tmp_path: Path, standing: dict[str, Served]) -> Connection:
+def good(
+    request: pytest.FixtureRequest, tmp_path: Path, mcp_over_http: dict[str, Served]
+) -> Connection:
     """A server that does what it should, over each transport."""
     if request.param == "stdio":
         return reached(over_stdio(GOOD, "stdio"), tmp_path, EFFECTS=str(tmp_path / "effects"))
-    url = standing[request.param].url
+    url = mcp_over_http[request.param].url
     plan = McpPlan("good", request.param, url=url, headers={"X-Team": "blue"})
     return reached(plan, tmp_path)
 
@@ -81,7 +66,7 @@ async def failed(at: Connection, tool: str = "work", **input: Any) -> RunError:
 # --- what a server gives --------------------------------------------------------------------------
 
 
-async def test_results_of_all_transports(good: Connection, held: None) -> None:
+async def test_results_of_all_transports(good: Connection, mcp_held: None) -> None:
     names = [tool.name for tool in await listed(good, AROUND)]
     assert {"add", "Echo", "slow"} <= set(names)
     assert names == sorted(names)
@@ -104,7 +89,7 @@ async def test_results_of_all_transports(good: Connection, held: None) -> None:
     assert not fault.retryable
 
 
-async def test_twenty_calls_at_once_over_one_session(good: Connection, held: None) -> None:
+async def test_twenty_calls_at_once_over_one_session(good: Connection, mcp_held: None) -> None:
     await use(good, "add", a=0, b=0)
     start = time.monotonic()
     many = await asyncio.gather(
@@ -116,14 +101,14 @@ async def test_twenty_calls_at_once_over_one_session(good: Connection, held: Non
     assert len(sessions.here()._entries) == 1
 
 
-async def test_progress_is_told(good: Connection, held: None) -> None:
+async def test_progress_is_told(good: Connection, mcp_held: None) -> None:
     heard: list[str] = []
     assert await use(good, "slow", heard.append, seconds=0.2) == "slept"
     assert "progress: 4 of 4, done" in heard
 
 
 async def test_a_call_that_is_cancelled_is_cancelled_on_the_server(
-    tmp_path: Path, held: None
+    tmp_path: Path, mcp_held: None
 ) -> None:
     log = tmp_path / "effects"
     at = reached(over_stdio(GOOD, "stdio"), tmp_path, EFFECTS=str(log))
@@ -138,7 +123,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_on_the_server(
 
 
 async def test_the_environment_is_what_is_declared(
-    tmp_path: Path, held: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mcp_held: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_SECRET", "sk-canary")
     at = reached(over_stdio(GOOD, "stdio", env={"LEVEL": "2"}), tmp_path, DECLARED="1")
@@ -150,9 +135,9 @@ async def test_the_environment_is_what_is_declared(
 
 @pytest.mark.parametrize("transport", PATHS)
 async def test_headers_and_the_admin_token(
-    transport: str, tmp_path: Path, held: None, standing: dict[str, Served]
+    transport: str, tmp_path: Path, mcp_held: None, mcp_over_http: dict[str, Served]
 ) -> None:
-    own, url = {"X-Team": "blue"}, standing[transport].url
+    own, url = {"X-Team": "blue"}, mcp_over_http[transport].url
     plan = McpPlan("good", transport, url=url, headers=own, bearer_env="MCP_ADMIN_TOKEN")
     seen = await use(reached(plan, tmp_path, MCP_ADMIN_TOKEN="t-1"), "headers")
     assert isinstance(seen, dict)
@@ -163,7 +148,7 @@ async def test_headers_and_the_admin_token(
     assert seen["authorization"] == "Bearer t-2"
 
 
-async def test_a_program_is_looked_for_in_the_project(tmp_path: Path, held: None) -> None:
+async def test_a_program_is_looked_for_in_the_project(tmp_path: Path, mcp_held: None) -> None:
     script = tmp_path / "server.sh"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} {GOOD} "$@"\n')
     script.chmod(0o755)
@@ -171,7 +156,7 @@ async def test_a_program_is_looked_for_in_the_project(tmp_path: Path, held: None
     assert await use(at, "add", a=1, b=2) == 3
 
 
-async def test_as_many_sessions_as_are_allowed(tmp_path: Path, held: None) -> None:
+async def test_as_many_sessions_as_are_allowed(tmp_path: Path, mcp_held: None) -> None:
     log = tmp_path / "effects"
     plan = over_stdio(GOOD, "stdio", max_sessions=1)
     several = [reached(plan, tmp_path, EFFECTS=str(log), NUMBER=str(n)) for n in range(3)]
@@ -220,7 +205,7 @@ async def test_it_ends_with_a_clear_error_in_bounded_time(how: str, tmp_path: Pa
     assert time.monotonic() - start < 60
 
 
-async def test_a_server_that_died_is_started_again(tmp_path: Path, held: None) -> None:
+async def test_a_server_that_died_is_started_again(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "dies-once"), tmp_path)
     told: list[str] = []
     with pytest.raises(ToolFailed, match="with code 3") as raised:
@@ -232,7 +217,9 @@ async def test_a_server_that_died_is_started_again(tmp_path: Path, held: None) -
     assert told[1].startswith("MCP server `bad` is started again: ")
 
 
-async def test_calls_at_once_start_it_no_more_often_than_one(tmp_path: Path, held: None) -> None:
+async def test_calls_at_once_start_it_no_more_often_than_one(
+    tmp_path: Path, mcp_held: None
+) -> None:
     at = reached(over_stdio(BAD, "dies-at-start"), tmp_path)
     told: list[str] = []
 
@@ -245,7 +232,7 @@ async def test_calls_at_once_start_it_no_more_often_than_one(tmp_path: Path, hel
     assert len(told) == 3
 
 
-async def test_the_pauses_before_a_start_grow(tmp_path: Path, held: None) -> None:
+async def test_the_pauses_before_a_start_grow(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "dies-at-start"), tmp_path)
     await failed(at)
     entry = sessions.here()._entry(at)
@@ -255,7 +242,7 @@ async def test_the_pauses_before_a_start_grow(tmp_path: Path, held: None) -> Non
     assert 9 < entry.pause() <= 10
 
 
-async def test_one_that_hangs_is_replaced(tmp_path: Path, held: None) -> None:
+async def test_one_that_hangs_is_replaced(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "hangs", timeout=0.5), tmp_path)
     await failed(at)
     first = sessions.here()._entry(at).session
@@ -265,7 +252,9 @@ async def test_one_that_hangs_is_replaced(tmp_path: Path, held: None) -> None:
     assert "did not answer within 0.5 s" in fault.message, "a new one was asked"
 
 
-async def test_a_call_that_times_out_leaves_the_others_alone(good: Connection, held: None) -> None:
+async def test_a_call_that_times_out_leaves_the_others_alone(
+    good: Connection, mcp_held: None
+) -> None:
     at = replace(good, server=replace(good.server, timeout=0.6))
     await use(at, "add", a=1, b=1)
     slow = asyncio.create_task(failed(at, "slow", seconds=30))
@@ -339,7 +328,7 @@ def test_no_process_is_left_when_this_one_is_killed(tmp_path: Path) -> None:
     [("no-such-program", "no such file"), ("./missing.py", "no such file"), ("/", "permission")],
 )
 async def test_a_program_that_is_not_there(
-    command: str, said: str, tmp_path: Path, held: None
+    command: str, said: str, tmp_path: Path, mcp_held: None
 ) -> None:
     at = reached(McpPlan("s", "stdio", command=command, args=("--token", "x")), tmp_path)
     fault = await failed(at)
@@ -350,7 +339,9 @@ async def test_a_program_that_is_not_there(
 
 
 @pytest.mark.parametrize("transport", PATHS)
-async def test_a_server_that_cannot_be_reached(transport: str, tmp_path: Path, held: None) -> None:
+async def test_a_server_that_cannot_be_reached(
+    transport: str, tmp_path: Path, mcp_held: None
+) -> None:
     at = reached(
         McpPlan("far", transport, url="http://u:secret@127.0.0.1:9/mcp?k=secret"), tmp_path
     )
@@ -363,9 +354,9 @@ async def test_a_server_that_cannot_be_reached(transport: str, tmp_path: Path, h
 
 @pytest.mark.parametrize("transport", PATHS)
 async def test_a_page_that_is_no_server(
-    transport: str, tmp_path: Path, held: None, standing: dict[str, Served]
+    transport: str, tmp_path: Path, mcp_held: None, mcp_over_http: dict[str, Served]
 ) -> None:
-    url = standing[transport].url.rpartition("/")[0] + "/elsewhere"
+    url = mcp_over_http[transport].url.rpartition("/")[0] + "/elsewhere"
     fault = await failed(reached(McpPlan("far", transport, url=url), tmp_path))
     assert fault.code == "MCP_CONNECTION_ERROR"
     assert "/elsewhere" in fault.message
@@ -373,7 +364,7 @@ async def test_a_page_that_is_no_server(
 
 @pytest.mark.parametrize("transport", PATHS)
 async def test_over_http_one_that_died_is_reached_again(
-    transport: str, tmp_path: Path, held: None
+    transport: str, tmp_path: Path, mcp_held: None
 ) -> None:
     with served(transport) as one:
         at = reached(McpPlan("good", transport, url=one.url), tmp_path)
@@ -395,10 +386,10 @@ async def test_over_http_one_that_died_is_reached_again(
 
 
 async def test_over_http_an_answer_has_a_bound(
-    tmp_path: Path, held: None, standing: dict[str, Served]
+    tmp_path: Path, mcp_held: None, mcp_over_http: dict[str, Served]
 ) -> None:
     for transport, size in (("streamable-http", 10), ("sse", 1)):
-        at = reached(McpPlan("good", transport, url=standing[transport].url), tmp_path)
+        at = reached(McpPlan("good", transport, url=mcp_over_http[transport].url), tmp_path)
         assert len(str(await use(at, "large", size=500_000))) == 500_000
         fault = await failed(at, "large", size=(size << 20) + 100_000)
         assert fault.code == "MCP_RESPONSE_ERROR"
@@ -406,7 +397,7 @@ async def test_over_http_an_answer_has_a_bound(
         assert await use(at, "add", a=1, b=2) == 3
 
 
-async def test_a_host_out_of_a_template_must_be_public(tmp_path: Path, held: None) -> None:
+async def test_a_host_out_of_a_template_must_be_public(tmp_path: Path, mcp_held: None) -> None:
     at = reached(McpPlan("near", "streamable-http", url="http://127.0.0.1:9/mcp"), tmp_path)
     fault = await failed(replace(at, is_public=True))
     assert "is in a private network (127.0.0.1)" in fault.message
@@ -423,7 +414,7 @@ def tool(name: str, said: str) -> McpToolPlan:
 LOCKED = (tool("other", "Works, too."), tool("work", "Works."))
 
 
-async def test_a_server_that_is_as_the_lock_has_it(tmp_path: Path, held: None) -> None:
+async def test_a_server_that_is_as_the_lock_has_it(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "ok", is_locked=True, tools=LOCKED), tmp_path)
     assert await use(at, "work") == "call 1"
 
@@ -437,7 +428,7 @@ async def test_a_server_that_is_as_the_lock_has_it(tmp_path: Path, held: None) -
     ],
 )
 async def test_tools_that_are_not_those_of_the_lock(
-    tools: tuple[McpToolPlan, ...], line: str, tmp_path: Path, held: None
+    tools: tuple[McpToolPlan, ...], line: str, tmp_path: Path, mcp_held: None
 ) -> None:
     at = reached(over_stdio(BAD, "ok", is_locked=True, tools=tools), tmp_path)
     fault = await failed(at)
@@ -449,7 +440,7 @@ async def test_tools_that_are_not_those_of_the_lock(
 
 
 async def test_a_new_tool_is_no_fault_and_a_filter_hides_changes(
-    tmp_path: Path, held: None
+    tmp_path: Path, mcp_held: None
 ) -> None:
     at = reached(over_stdio(BAD, "ok", is_locked=True, tools=LOCKED[1:]), tmp_path)
     told: list[str] = []
@@ -460,7 +451,7 @@ async def test_a_new_tool_is_no_fault_and_a_filter_hides_changes(
     assert await use(reached(plan, tmp_path), "work") == "call 1"
 
 
-async def test_tools_that_change_between_two_calls(tmp_path: Path, held: None) -> None:
+async def test_tools_that_change_between_two_calls(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "changes", is_locked=True, tools=LOCKED), tmp_path)
     assert await use(at, "work") == "call 1"
     fault = await failed(at)
@@ -492,7 +483,7 @@ async def test_sessions_end_with_the_last_who_holds_them(tmp_path: Path) -> None
         assert session is not None
         assert session.is_open
     assert session.task.done()
-    none_is_left(f"{GOOD}\0stdio")
+    none_is_left(OVER_STDIO)
 
 
 async def _until(holds: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,42 +23,24 @@ from tests.support.mcp_servers.started import (
     GOOD,
     PATHS,
     Served,
-    none_is_left,
     over_stdio,
     reached,
     read,
     said,
-    served,
     use,
 )
 
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    yield
-    for script in (str(BAD), f"{GOOD}\0stdio"):
-        none_is_left(script)
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[dict[str, Served]]:
-    """A server of each kind over HTTP."""
-    with served("sse") as sse, served("streamable-http") as streamable:
-        yield {"sse": sse, "streamable-http": streamable}
-
-
-@pytest.fixture
-async def held() -> AsyncIterator[None]:
-    async with sessions.held():
-        yield
+pytestmark = pytest.mark.usefixtures("no_mcp_server_left")
 
 
 @pytest.fixture(params=["stdio", *PATHS])
-def good(request: pytest.FixtureRequest, tmp_path: Path, standing: dict[str, Served]) -> Connection:
+def good(
+    request: pytest.FixtureRequest, tmp_path: Path, mcp_over_http: dict[str, Served]
+) -> Connection:
     """A server that does what it should, over each transport."""
     if request.param == "stdio":
         return reached(over_stdio(GOOD, "stdio"), tmp_path)
-    return reached(McpPlan("good", request.param, url=standing[request.param].url), tmp_path)
+    return reached(McpPlan("good", request.param, url=mcp_over_http[request.param].url), tmp_path)
 
 
 async def failed(at: Connection, uri: str = "file:///a") -> RunError:
@@ -71,7 +52,7 @@ async def failed(at: Connection, uri: str = "file:///a") -> RunError:
 # --- what a server gives --------------------------------------------------------------------------
 
 
-async def test_what_is_read_over_all_transports(good: Connection, held: None) -> None:
+async def test_what_is_read_over_all_transports(good: Connection, mcp_held: None) -> None:
     assert await read(good, "file:///handbook.md") == "# Handbook\n\nBe kind, {{ .nobody }}."
     assert await read(good, "data://settings") == {"days": [1, 2]}
     assert await read(good, "data://dot") == {"mime_type": "image/png", "data": "AAEC"}
@@ -83,7 +64,7 @@ async def test_what_is_read_over_all_transports(good: Connection, held: None) ->
     assert len(sessions.here()._entries) == 1, "one session for all of it"
 
 
-async def test_what_is_listed(good: Connection, held: None) -> None:
+async def test_what_is_listed(good: Connection, mcp_held: None) -> None:
     found = await listing(good, Surroundings())
     assert "add" in {tool.name for tool in found.tools}
     assert found.prompts == (
@@ -103,7 +84,7 @@ async def test_what_is_listed(good: Connection, held: None) -> None:
         (f"large://{LARGEST_READ + 1}", "it is 524,289 bytes, and a template gets at most 512 KiB"),
     ],
 )
-async def test_what_cannot_be_read(uri: str, told: str, good: Connection, held: None) -> None:
+async def test_what_cannot_be_read(uri: str, told: str, good: Connection, mcp_held: None) -> None:
     fault = await failed(good, uri)
     assert isinstance(fault, ToolFailed)
     assert fault.code == "MCP_RESPONSE_ERROR"
@@ -114,7 +95,7 @@ async def test_what_cannot_be_read(uri: str, told: str, good: Connection, held: 
     assert await read(good, "large://1") == "x", "the session goes on"
 
 
-async def test_a_prompt_that_is_not_filled_in(good: Connection, held: None) -> None:
+async def test_a_prompt_that_is_not_filled_in(good: Connection, mcp_held: None) -> None:
     with pytest.raises(ToolFailed, match="prompt `greet` of MCP server `good`: Missing") as raised:
         await said(good, "greet")
     assert raised.value.details["prompt"] == "greet"
@@ -156,20 +137,22 @@ async def test_a_server_that_fails_meanwhile(
     assert time.monotonic() - start < 60
 
 
-async def test_one_that_died_is_started_again(tmp_path: Path, held: None) -> None:
+async def test_one_that_died_is_started_again(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "dies-once"), tmp_path)
     fault = await failed(at)
     assert fault.retryable
     assert await read(at, "file:///a") == "call 1"
 
 
-async def test_a_list_that_does_not_end(tmp_path: Path, held: None) -> None:
+async def test_a_list_that_does_not_end(tmp_path: Path, mcp_held: None) -> None:
     at = reached(over_stdio(BAD, "endless-resources"), tmp_path)
     with pytest.raises(ToolFailed, match="its list of resources does not end after 100"):
         await listing(at, Surroundings())
 
 
-async def test_a_read_that_is_cancelled_leaves_the_session(good: Connection, held: None) -> None:
+async def test_a_read_that_is_cancelled_leaves_the_session(
+    good: Connection, mcp_held: None
+) -> None:
     await read(good, "large://1")
     reading = asyncio.create_task(read(good, "large://1000000"))
     await asyncio.sleep(0)
@@ -193,14 +176,14 @@ def locked(how: str, **more: Any) -> McpPlan:
     return replace(made, **more)
 
 
-async def test_what_is_as_the_lock_has_it(tmp_path: Path, held: None) -> None:
+async def test_what_is_as_the_lock_has_it(tmp_path: Path, mcp_held: None) -> None:
     at = reached(locked("ok"), tmp_path)
     assert await said(at, "greet", name="Ada") == "call 1"
     assert await read(at, "file:///a") == "call 2"
     assert await read(at, "file:///another") == "call 3", "the lock says nothing of it"
 
 
-async def test_a_prompt_that_is_gone(tmp_path: Path, held: None) -> None:
+async def test_a_prompt_that_is_gone(tmp_path: Path, mcp_held: None) -> None:
     at = reached(locked("no-prompts"), tmp_path)
     with pytest.raises(ServerFailed) as raised:
         await said(at, "greet", name="Ada")
@@ -210,7 +193,7 @@ async def test_a_prompt_that_is_gone(tmp_path: Path, held: None) -> None:
     assert await read(at, "file:///a") == "call 1", "what else there is can be read"
 
 
-async def test_what_has_changed(tmp_path: Path, held: None) -> None:
+async def test_what_has_changed(tmp_path: Path, mcp_held: None) -> None:
     at = reached(locked("more", is_locked=False), tmp_path)
     with pytest.raises(ServerFailed) as raised:
         await said(at, "greet", name="Ada")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -21,9 +22,15 @@ def sessions_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def mine() -> list[int]:
-    """Processes that sleep for that long, and are of this session: others may run beside it."""
-    sleeping = [pid for pid, line in _lines() if line.split() == ["sleep", MARK]]
-    return [pid for pid in sleeping if _folder(pid).startswith(_BASE[0])]
+    """Processes that sleep for that long."""
+    return of_session(lambda line: line.split() == ["sleep", MARK])
+
+
+def of_session(is_meant: Callable[[str], bool]) -> list[int]:
+    """Processes with such a command line that run in the folder of this session: other sessions
+    may run beside it."""
+    found = [pid for pid, line in _lines() if is_meant(line)]
+    return [pid for pid in found if _folder(pid).startswith(_BASE[0])]
 
 
 def guards() -> list[int]:

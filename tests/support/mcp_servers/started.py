@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from compozy_prefect.compiler.plan import Json, McpPlan, ToolPlan
+from compozy_prefect.runtime.mcp import sessions
 from compozy_prefect.runtime.mcp.connection import Connection, connection
 from compozy_prefect.runtime.mcp.tools import call as call_tool
 from compozy_prefect.runtime.mcp.tools import prompt, resource
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.prefect_server import until
+from tests.support.processes import of_session
 
 HERE = Path(__file__).parent
 GOOD, BAD = HERE / "good.py", HERE / "bad.py"
+OVER_STDIO = f"{GOOD} stdio"  # in the command line of its process
 PATHS = {"sse": "/sse", "streamable-http": "/mcp"}
 
 
@@ -93,19 +98,30 @@ def _around(printed: Callable[[str], None]) -> Surroundings:
 
 
 def processes(word: str) -> list[int]:
-    """Those whose command line holds the word, zombies left out."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                line = Path("/proc", name, "cmdline").read_bytes().decode("utf-8", "replace")
-                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if word in line and state != "Z":
-                found.append(int(name))
-    return found
+    """Those of the session whose command line holds the word."""
+    return of_session(lambda line: word in line)
 
 
 def none_is_left(word: str) -> None:
     assert until(lambda: processes(word), lambda found: not found) == []
+
+
+@pytest.fixture
+def no_mcp_server_left() -> Iterator[None]:
+    yield
+    for word in (str(BAD), OVER_STDIO):
+        none_is_left(word)
+
+
+@pytest.fixture(scope="module")
+def mcp_over_http() -> Iterator[dict[str, Served]]:
+    """A server of each kind over HTTP."""
+    with served("sse") as sse, served("streamable-http") as streamable:
+        yield {"sse": sse, "streamable-http": streamable}
+
+
+@pytest.fixture
+async def mcp_held() -> AsyncIterator[None]:
+    """The sessions of the test's event loop stay open, and end with it."""
+    async with sessions.held():
+        yield
