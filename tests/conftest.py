@@ -10,6 +10,7 @@ from tests.support.chaos import chaos
 from tests.support.cluster import dask_cluster
 from tests.support.compozy import compozy
 from tests.support.effects import effects
+from tests.support.javascript import no_engine_left
 from tests.support.mcp_servers.started import mcp_held, mcp_over_http, no_mcp_server_left
 from tests.support.model_server import model_server
 from tests.support.prefect_server import postgres, postgres_server, prefect_server
@@ -24,6 +25,7 @@ __all__ = [
     "mcp_held",
     "mcp_over_http",
     "model_server",
+    "no_engine_left",
     "no_mcp_server_left",
     "postgres",
     "postgres_server",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,17 +13,15 @@ import yaml
 from compozy_prefect.compiler.plan import RuntimePlan, ToolPlan
 from compozy_prefect.errors import ToolFailed
 from compozy_prefect.runtime.js.call import call
-from compozy_prefect.runtime.js.native import LEAST_LANDLOCK
-from compozy_prefect.runtime.processes import landlock
 from compozy_prefect.runtime.processes.pool import POOLS
 from compozy_prefect.runtime.tools.surroundings import Surroundings
 from tests.support.internet import out_of_bounds
+from tests.support.javascript import needs_node
 
 CASES = Path(__file__).parents[1] / "cases" / "javascript" / "escapes.yaml"
 ESCAPES = yaml.safe_load(CASES.read_text("utf-8"))
 # An engine, and the key of what is said there.
 DENO, NATIVE = ("deno", "says"), ("native", "native")
-IS_THERE = shutil.which("node") is not None and landlock.version() >= LEAST_LANDLOCK
 SECRET = "the secret that must not get out"
 
 
@@ -60,12 +57,11 @@ def test_there_are_enough_of_them() -> None:
 
 def _cases() -> Iterator[Any]:
     for engine, key in (DENO, NATIVE):
-        is_off = engine == "native" and not IS_THERE
-        skip = pytest.mark.skipif(is_off, reason="there is no Node, or no fence for it")
+        marks = needs_node if engine == "native" else ()
         for escape in ESCAPES:
             if key in escape:
                 name = f"{engine}: {escape['name']}"
-                yield pytest.param(engine, escape, escape[key], id=name, marks=skip)
+                yield pytest.param(engine, escape, escape[key], id=name, marks=marks)
 
 
 @pytest.mark.parametrize(("engine", "escape", "says"), _cases())

@@ -42,6 +42,16 @@ class Module:
     files: tuple[str, ...]
     shown: str = ""
 
+    def described(self, root: str) -> list[str]:
+        """The `package.json` of the project and its folders, which say what kind its files are."""
+        folders = {root}
+        for file in self.files:
+            folder = os.path.dirname(file)
+            while folder.startswith(root + os.sep):
+                folders.add(folder)
+                folder = os.path.dirname(folder)
+        return [os.path.join(folder, "package.json") for folder in sorted(folders)]
+
 
 def module_of(name: str, execute: str, entrypoint: str, root: Path) -> Module:
     """The module of a tool: inline code, without a `name`, or an export. Raises Missing."""

@@ -71,6 +71,7 @@ def _start(launch: Launch) -> Worker:
             if landlock.version():
                 read = (
                     *(str(RUNNER.parent), launch.folder, launch.root + "/node_modules"),
+                    *launch.module.described(launch.root),
                     *launch.read,
                 )
                 landlock.restrict(launch.engine, read, (*launch.write, launch.folder))

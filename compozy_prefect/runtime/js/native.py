@@ -230,22 +230,11 @@ def _fence(
         str(RUNNER.parent),
         os.path.join(root, "node_modules"),
         *module.files,
-        *_described(module, root),
+        *module.described(root),
     )
     if engine.name == "bun":  # it finds a module among the names of its folder
         listed = [*listed, root, *(os.path.dirname(file) for file in module.files)]
     return Fence((engine.path,), (*own, *read), granted.write, tuple(listed))
-
-
-def _described(module: Module, root: str) -> list[str]:
-    """The `package.json` of the project and its folders, which say what kind of module it is."""
-    folders = {root}
-    for file in module.files:
-        folder = os.path.dirname(file)
-        while folder.startswith(root + os.sep):
-            folders.add(folder)
-            folder = os.path.dirname(folder)
-    return [os.path.join(folder, "package.json") for folder in sorted(folders)]
 
 
 def _explain(code: int | None, said: str, is_first: bool) -> CallFailed | None:
